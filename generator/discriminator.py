@@ -1,0 +1,118 @@
+"""The residual discriminator (StyleGAN2, 4.1) with minibatch standard deviation (Progressive GAN, section 3)."""
+
+from math import sqrt
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cuda_ops import bias_act, downsample2d, setup_filter, upfirdn2d
+from generator.layers import RESAMPLING_TAPS, EqualizedLinear
+from generator.mapping import MappingNetwork
+
+
+class EqualizedConv(nn.Module):
+    """Convolution with equalized learning rate; down: low-pass filter and stride 2."""
+
+    filter: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        act: str = "lrelu",
+        bias: bool = True,
+        down: bool = False,
+    ):
+        super().__init__()
+        self.act, self.down, self.kernel = act, down, kernel
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.weight_gain = 1 / sqrt(in_channels * kernel**2)
+        self.register_buffer("filter", setup_filter(RESAMPLING_TAPS), persistent=False)
+
+    def forward(self, x: Tensor, gain: float = 1, clamp: float | None = None) -> Tensor:
+        """[B, I, h, w] -> [B, O, h, w], or half the size with down; gain multiplies the activation's own."""
+        weight = (self.weight * self.weight_gain).to(x.dtype)
+        if self.down and self.kernel == 1:  # a 1x1 convolution may as well come after the decimation
+            x = F.conv2d(downsample2d(x, self.filter), weight)
+        elif self.down:
+            x = F.conv2d(upfirdn2d(x, self.filter, padding=2), weight, stride=2)
+        else:
+            x = F.conv2d(x, weight, padding=self.kernel // 2)
+        own_gain = sqrt(2) if self.act == "lrelu" else 1
+        limit = None if clamp is None else clamp * gain
+        return bias_act(x, self.bias, act=self.act, gain=own_gain * gain, clamp=limit)
+
+
+class DiscriminatorBlock(nn.Module):
+    """Two convolutions and a linear skip, each scaled by 1/sqrt(2) so that their sum keeps its variance."""
+
+    def __init__(self, in_channels: int, out_channels: int, clamp: float | None):
+        super().__init__()
+        self.clamp = clamp
+        self.conv0 = EqualizedConv(in_channels, in_channels, 3)
+        self.conv1 = EqualizedConv(in_channels, out_channels, 3, down=True)
+        self.skip = EqualizedConv(in_channels, out_channels, 1, act="linear", bias=False, down=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, I, r, r] -> [B, O, r/2, r/2]."""
+        skip = self.skip(x, gain=sqrt(0.5))
+        x = self.conv0(x, clamp=self.clamp)
+        return skip + self.conv1(x, gain=sqrt(0.5), clamp=self.clamp)
+
+
+def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
+    """Append one feature map: the standard deviation over groups of the batch, averaged over features and pixels.
+
+    [B, C, H, W] -> [B, C + 1, H, W]; the group size is lowered to the largest divisor of B.
+    """
+    batch, _, height, width = x.shape
+    size = next(n for n in range(min(group_size, batch), 0, -1) if batch % n == 0)
+    groups = x.float().reshape(size, batch // size, -1)
+    stddev = (groups.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=1)  # [batch / size]
+    feature = stddev.repeat(size).to(x.dtype).reshape(batch, 1, 1, 1).expand(-1, -1, height, width)
+    return torch.cat([x, feature], dim=1)
+
+
+class Discriminator(nn.Module):
+    """D: image (and label) -> logit, higher means more like the training images."""
+
+    def __init__(
+        self,
+        resolution: int,
+        channels: dict[int, int],
+        c_dim: int = 0,
+        mapping_layers: int = 8,
+        mbstd_group_size: int = 4,
+        clamp: float | None = None,
+    ):
+        super().__init__()
+        self.resolution, self.c_dim, self.mbstd_group_size, self.clamp = resolution, c_dim, mbstd_group_size, clamp
+        sizes = sorted((r for r in channels if 4 < r <= resolution), reverse=True)
+        self.from_rgb = EqualizedConv(3, channels[resolution], 1)
+        self.blocks = nn.ModuleList(DiscriminatorBlock(channels[r], channels[r // 2], clamp) for r in sizes)
+        width = channels[4]
+        features = width if c_dim else 1
+        self.conv = EqualizedConv(width + 1, width, 3)
+        self.fc = EqualizedLinear(width * 16, width, act="lrelu")
+        self.out = EqualizedLinear(width, features)
+        self.label_mapping = MappingNetwork(0, c_dim, width, 1, mapping_layers) if c_dim else None
+
+    def forward(self, image: Tensor, c: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
+        """[B, 3, r, r] in [-1, 1] (and labels [B, c_dim]) -> logits [B, 1].
+
+        dtype: of the feature maps and convolutions, None means that of the weights, which the logits always have.
+        """
+        image = image.to(dtype or image.dtype).contiguous(memory_format=torch.channels_last)
+        x = self.from_rgb(image, clamp=self.clamp)
+        for block in self.blocks:
+            x = block(x)
+        x = self.conv(minibatch_stddev(x, self.mbstd_group_size), clamp=self.clamp)
+        x = self.out(self.fc(x.to(self.fc.weight.dtype).flatten(1)))
+        if self.label_mapping is None:
+            return x
+        # projection discriminator: the embedded label scores the features
+        label = self.label_mapping.map(x.new_zeros(len(x), 0), c)
+        return (x * label).sum(dim=1, keepdim=True) / sqrt(x.shape[1])

@@ -1,0 +1,56 @@
+"""Layers shared by generator and discriminator: equalized learning rate and weight (de)modulation."""
+
+from math import sqrt
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cuda_ops import bias_act
+
+RESAMPLING_TAPS = (1, 3, 3, 1)  # the bilinear filter of StyleGAN2's up- and downsampling
+
+
+class EqualizedLinear(nn.Module):
+    """Fully connected layer with equalized learning rate: N(0, 1) weights, scaled at run time by 1/sqrt(fan_in).
+
+    lr_multiplier scales the learning speed of weight and bias alike (0.01 in the mapping network).
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, act: str = "linear", lr_multiplier: float = 1, bias_init: float = 0
+    ):
+        super().__init__()
+        self.act, self.lr_multiplier = act, lr_multiplier
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full([out_features], bias_init / lr_multiplier))
+        self.weight_gain = lr_multiplier / sqrt(in_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_features] -> [B, out_features]."""
+        x = F.linear(x, self.weight * self.weight_gain)
+        return bias_act(x, self.bias * self.lr_multiplier, act=self.act)
+
+    def extra_repr(self) -> str:
+        """What `print(module)` shows."""
+        out_features, in_features = self.weight.shape
+        return f"{in_features}, {out_features}, act={self.act}, lr_multiplier={self.lr_multiplier}"
+
+
+def demodulation(weight: Tensor, style: Tensor) -> Tensor:
+    """Factors that return the output of a modulated convolution to unit variance (StyleGAN2, eq. 3).
+
+    weight: [O, I, k, k], style: [B, I] -> [B, O]; always float32 or better.
+    """
+    energy = weight.square().sum([2, 3])  # [O, I]
+    return (F.linear(style.square(), energy) + 1e-8).rsqrt()
+
+
+def scale_channels(x: Tensor, factors: Tensor) -> Tensor:
+    """Multiply x [B, C, H, W] by factors [B, C]."""
+    return x * factors.to(x.dtype)[:, :, None, None]
+
+
+def normalize_second_moment(x: Tensor) -> Tensor:
+    """Scale each row of [B, n] to unit mean square (Progressive GAN, 4.2, applied to the latent code)."""
+    return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
