@@ -1,0 +1,90 @@
+"""What a training run is: networks, optimisation and data settings, with named presets."""
+
+import math
+from dataclasses import dataclass, field
+
+from generator.networks import CONFIG_E, CONFIG_F, GeneratorConfig
+from training.augment import BGC, CATEGORIES
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of one run; together with the data and the seed they determine the result.
+
+    gamma: R1 weight. path_length: weight of the path length penalty, its y scaled by 1/r (0 turns it off).
+    Intervals are in steps, half-lives in thousands of images (kimg). style_mixing: probability. precision: "fp32", or
+    "bf16" for the feature maps of the main losses (weights, regularisers and the average stay fp32).
+    augment: categories of the adaptive augmentation, () for none; its p seeks E[sign(D(real))] = ada_target, measured
+    over ada_interval steps, and can rise from 0 to 1 in ada_kimg (ADA: 500, 100 for transfer).
+    warmup_kimg: how long D learns alone, for a G that starts trained against a D that doesn't. parent_sha256: of the
+    generator file that the run starts from, "" for none.
+    """
+
+    network: GeneratorConfig = field(default_factory=GeneratorConfig)
+    batch: int = 32
+    kimg: float = 25000
+    lr: float = 0.002
+    gamma: float = 10
+    r1_interval: int = 16
+    path_length: float = 2
+    path_length_interval: int = 8
+    path_length_shrink: int = 2
+    path_length_decay: float = 0.01
+    ema_kimg: float = 10
+    ema_rampup: float = 0.05
+    style_mixing: float = 0.9
+    mbstd_group_size: int = 4
+    x_flip: bool = False
+    precision: str = "fp32"
+    augment: tuple[str, ...] = ()
+    ada_target: float = 0.6
+    ada_interval: int = 4
+    ada_kimg: float = 500
+    warmup_kimg: float = 0
+    parent_sha256: str = ""
+    seed: int = 0
+    snapshot_kimg: float = 10
+
+    def __post_init__(self) -> None:
+        for name in (
+            "batch",
+            "r1_interval",
+            "path_length_interval",
+            "path_length_shrink",
+            "mbstd_group_size",
+            "ada_interval",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: found {getattr(self, name)}, expected at least 1")
+        for name in ("kimg", "ada_kimg", "snapshot_kimg"):
+            if not 0.001 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: found {getattr(self, name)}, expected at least 0.001 (one image)")
+        for name in ("warmup_kimg", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: found {getattr(self, name)}, expected at least 0")
+        unknown = [name for name in self.augment if name not in CATEGORIES]
+        if unknown:
+            raise ValueError(f"augment: found {unknown[0]!r}, expected some of {', '.join(CATEGORIES)}")
+        if self.precision not in ("fp32", "bf16"):
+            raise ValueError(f"precision: found {self.precision!r}, expected fp32 or bf16")
+
+
+# small-64 is the recipe of the bundled generators: 64x64 from a few thousand images on a CPU.
+PRESETS = {
+    "stylegan2-e": TrainingConfig(network=CONFIG_E),
+    "stylegan2-f": TrainingConfig(network=CONFIG_F),
+    "small-64": TrainingConfig(
+        network=GeneratorConfig(
+            resolution=64, z_dim=128, w_dim=128, mapping_layers=2, channel_base=2048, channel_max=128
+        ),
+        batch=16,
+        lr=0.0025,
+        gamma=0.3,
+        path_length_interval=4,
+        ema_kimg=5,
+        style_mixing=0,
+        precision="bf16",
+        augment=BGC,
+        kimg=200,
+    ),
+}

@@ -1,0 +1,48 @@
+"""Training images: decoded, checked, hashed, and drawn in an order that depends on the seed and the step alone."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from generator.containers import ImageError
+from generator.decoding import decode
+from generator.imagesets import ImageSet
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """pixels: uint8 [N, r, r, 3]; sha256: over the file bytes in the order of their names."""
+
+    pixels: np.ndarray
+    sha256: str
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def load_training_images(images: ImageSet, resolution: int) -> TrainingImages:
+    """Decode every image of a set. Raises ValueError that names the first file of another size or form."""
+    pixels = np.empty((len(images), resolution, resolution, 3), np.uint8)
+    digest = hashlib.sha256()
+    names = [record.name for record in images.records]
+    for i, data in enumerate(images.read(names)):
+        digest.update(hashlib.sha256(data).digest())
+        try:
+            image = decode(data)
+        except ImageError as error:
+            raise ValueError(f"{images.path}/{names[i]}: {error.message}") from error
+        if (image.width, image.height) != (resolution, resolution):
+            raise ValueError(
+                f"{images.path}/{names[i]}: found {image.width}x{image.height}, expected {resolution}x{resolution}"
+            )
+        pixels[i] = image.pixels
+    return TrainingImages(pixels, digest.hexdigest())
+
+
+def batch_indices(n: int, batch: int, step: int, seed: int) -> np.ndarray:
+    """The images of one step: each epoch is a permutation drawn from (seed, epoch). -> [batch] indices below n."""
+    positions = np.arange(step * batch, (step + 1) * batch)
+    epochs, places = positions // n, positions % n
+    orders = {epoch: np.random.default_rng([seed, 1, epoch]).permutation(n) for epoch in np.unique(epochs)}
+    return np.array([orders[epoch][place] for epoch, place in zip(epochs, places, strict=True)])

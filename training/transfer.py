@@ -1,0 +1,45 @@
+"""Transfer learning: a run that starts from the networks of a generator file (ADA, section 4.3)."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from generator.files import load_discriminator, load_generator
+from training.losses import path_lengths
+from training.state import TrainingState
+
+
+def discriminator_beside(path: Path) -> Path:
+    """X.safetensors -> X.discriminator.safetensors."""
+    return path.with_name(f"{path.stem}.discriminator.safetensors")
+
+
+def start_from(state: TrainingState, path: Path) -> None:
+    """Take over G, also as its average, and D where its file lies beside G's.
+
+    Raises ValueError for a generator of another configuration, or a file that is damaged or doesn't fit.
+    """
+    parent = load_generator(path)
+    found, expected = asdict(parent.config), asdict(state.config.network)
+    different = [name for name in expected if found[name] != expected[name]]
+    if different:
+        found_text, expected_text = (", ".join(f"{n} {of[n]}" for n in different) for of in (found, expected))
+        raise ValueError(f"{path}: found a generator with {found_text}, expected {expected_text}")
+    state.G.load_state_dict(parent.state_dict())
+    state.G_ema.load_state_dict(parent.state_dict())
+    if discriminator_beside(path).exists():
+        load_discriminator(discriminator_beside(path), state.D)
+    if state.config.path_length:
+        state.path_length_mean.copy_(_mean_path_length(state))
+
+
+def _mean_path_length(state: TrainingState) -> torch.Tensor:
+    """What path length regularisation would have learned as its target, so that it doesn't pull towards 0 at first."""
+    device = state.path_length_mean.device
+    rng = torch.Generator(device).manual_seed(state.config.seed)
+    z = torch.randn(16, state.G.z_dim, generator=rng, device=device)
+    c = torch.zeros(16, state.G.c_dim, device=device) if state.G.c_dim else None
+    ws = state.G.mapping(z, c)
+    images = state.G.synthesis(ws, noise="random", generator=rng)
+    return path_lengths(images, ws, torch.randn(images.shape, generator=rng, device=device)).mean().detach()
