@@ -1,0 +1,7 @@
+"""Attribution: intake of suspects, projection, calibration, verdicts, and the pipeline that orders them."""
+
+from attribution.calibration import Calibration, load_calibration
+from attribution.pipeline import attribute
+from attribution.projector import Projection, ProjectionConfig, project
+
+__all__ = ["Calibration", "Projection", "ProjectionConfig", "attribute", "load_calibration", "project"]

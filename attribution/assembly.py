@@ -1,0 +1,142 @@
+"""From stored projections to what the report says of each image."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from attribution.calibration import Calibration, Evidence
+from attribution.engine import Candidate, projection_of
+from attribution.intake import Stratum, Suspect, match_stratum
+from attribution.report import CandidateEvidence, ImageReport, ImageVerdict
+from attribution.store import RunStore
+from attribution.verdict import decide, inconclusive, out_of_scope
+
+
+def assemble_image(
+    suspect: Suspect,
+    strata: Sequence[Stratum],
+    candidates: Sequence[Candidate],
+    order: Sequence[int],
+    calibration: Calibration | None,
+    store: RunStore,
+    controls_hold: bool | None,
+    truth: str | None,
+) -> ImageReport:
+    """The report's entry of one suspect.
+
+    strata: one per candidate, none for an image without pixels. order: for each of the calibration's candidates, the
+    place of ours. controls_hold: False makes every verdict that
+    rests on the calibration INCONCLUSIVE.
+    """
+    rows = _stored_evidence(suspect, candidates, store)
+    refusal = suspect.refusal or _uncalibrated(strata, calibration)
+    stratum = strata[0].label() if strata else None
+    evidence, verdict = None, None
+    if suspect.error:
+        verdict = out_of_scope(suspect.error.message)
+    elif refusal:
+        verdict = out_of_scope(refusal)
+    elif (failed := _failed(rows, candidates)) is not None:
+        verdict = out_of_scope(failed)
+    elif calibration is None:
+        verdict = inconclusive("no calibration was given, so that the distances have nothing to be compared with")
+    else:
+        evidence = calibration.evaluate([rows[candidates[place].name].lpips for place in order])
+        rows = _with_ratios(rows, candidates, order, evidence)
+        if controls_hold is False:
+            verdict = inconclusive("the run controls drifted beyond the stated tolerance")
+        else:
+            names = [candidates[place].name for place in order]
+            verdict = decide(evidence, names, calibration.decision, calibration.alternative)
+    return _image_report(suspect, list(rows.values()), stratum, evidence, verdict, truth)
+
+
+def _stored_evidence(
+    suspect: Suspect, candidates: Sequence[Candidate], store: RunStore
+) -> dict[str, CandidateEvidence]:
+    if suspect.error or suspect.refusal:
+        return {}
+    records = {c.name: projection_of(store, str(suspect.pixels_sha256), c.name) for c in candidates}
+    return {name: CandidateEvidence(**r) for name, r in records.items() if r and "failed" not in r}
+
+
+def _uncalibrated(strata: Sequence[Stratum], calibration: Calibration | None) -> str | None:
+    """Why the calibration does not cover an image history, None where it does."""
+    if calibration is None:
+        return None
+    known = [Stratum.from_json(value) for value in calibration.strata]
+    for stratum in strata:
+        if match_stratum(stratum, known) is None:
+            labels = "; ".join(s.label() for s in known)
+            return f"its image history ({stratum.label()}) has no calibration; calibrated: {labels}"
+    return None
+
+
+def _failed(rows: Mapping[str, CandidateEvidence], candidates: Sequence[Candidate]) -> str | None:
+    for candidate in candidates:
+        row = rows.get(candidate.name)
+        if row is None:
+            return f"its projection into {candidate.name} failed: the distance is not finite"
+        if row.lpips >= row.lpips_start:
+            return f"its projection into {candidate.name} failed: the distance is no better than at the start"
+    return None
+
+
+def _with_ratios(
+    rows: Mapping[str, CandidateEvidence], candidates: Sequence[Candidate], order: Sequence[int], evidence: Evidence
+) -> dict[str, CandidateEvidence]:
+    filled = dict(rows)
+    for k, place in enumerate(order):
+        name = candidates[place].name
+        filled[name] = replace(
+            rows[name],
+            p_value_generated=evidence.p_value_generated[k],
+            log10_lr_unbounded=evidence.log10_lr_unbounded[k],
+            log10_lr=evidence.log10_lr[k],
+            log10_lr_bounds=list(evidence.log10_lr_bounds[k]),
+        )
+    return filled
+
+
+def _image_report(
+    suspect: Suspect,
+    rows: list[CandidateEvidence],
+    stratum: str | None,
+    evidence: Evidence | None,
+    verdict: ImageVerdict,
+    truth: str | None,
+) -> ImageReport:
+    return ImageReport(
+        path=suspect.path,
+        sha256=suspect.sha256,
+        pixels_sha256=suspect.pixels_sha256,
+        width=suspect.width,
+        height=suspect.height,
+        format=suspect.format,
+        intake=[dict(step) for step in suspect.intake],
+        candidates=rows,
+        stratum=stratum,
+        score=evidence.score if evidence else None,
+        threshold=evidence.threshold if evidence else None,
+        p_value_real=evidence.p_value_real if evidence else None,
+        log10_margin=evidence.log10_margin if evidence else None,
+        verdict=verdict,
+        error=suspect.error,
+        thumbnail=rows[0].target if rows else None,
+        truth=truth,
+    )
+
+
+def summarize(images: Sequence[ImageReport], names: Sequence[str]) -> dict[str, Any]:
+    """Counts by verdict, by supported candidate, of errors and of different pixels."""
+    supported = Counter(image.verdict.candidate for image in images if image.verdict.code == "SUPPORTS")
+    grouped = Counter(n for i in images if i.verdict.code == "SUPPORTS_GROUP" for n in i.verdict.group or [])
+    return {
+        "images": len(images),
+        "distinct_images": len({i.pixels_sha256 for i in images if i.pixels_sha256}),
+        "errors": sum(image.error is not None for image in images),
+        "verdicts": dict(sorted(Counter(image.verdict.code for image in images).items())),
+        "supported": {name: supported[name] for name in names},
+        "supported_in_group": {name: grouped[name] for name in names},
+    }

@@ -1,0 +1,186 @@
+"""Intake: paths -> suspects with canonical pixels and hashes, their strata, and the square that is projected.
+
+Nothing here changes a file, and nothing raises for a bad one: what is wrong with it becomes its `error`.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import IO, Any
+
+import numpy as np
+
+from attribution.listing import SuspectFile as SuspectFile
+from attribution.listing import json_safe, open_zip
+from attribution.listing import list_suspects as list_suspects
+from attribution.report import FileError
+from generator.colour import Transform
+from generator.containers import ImageError
+from generator.decoding import DEFAULT_LIMITS, Limits, decode, fit_square, pixels_sha256, square_side
+
+QUALITY_TOLERANCE = 5
+SCALE_TOLERANCE = 0.10
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One image under examination. error: why there are no pixels; refusal: why decoded pixels are not examined.
+
+    sha256 is of the file's bytes (None where they could not be read); pixels uint8 [height, width, 3], canonical.
+    """
+
+    path: str
+    sha256: str | None
+    pixels_sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    format: str | None = None
+    codec: str | None = None
+    jpeg_quality: int | None = None
+    intake: tuple[Transform, ...] = ()
+    pixels: np.ndarray | None = field(default=None, repr=False, compare=False)
+    error: FileError | None = None
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is projected: uint8 [resolution, resolution, 3], its pixel hash, and how it was made."""
+
+    pixels: np.ndarray = field(repr=False, compare=False)
+    sha256: str
+    transforms: tuple[Transform, ...]
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """The image history that a calibration is valid for. scale: side before resizing / the generator's resolution."""
+
+    codec: str
+    jpeg_quality: int | None = None
+    scale: float = 1.0
+
+    def label(self) -> str:
+        """For people: "png, scale 1" or "jpeg q75, scale 2"."""
+        quality = "" if self.jpeg_quality is None else f" q{self.jpeg_quality}"
+        return f"{self.codec}{quality}, scale {self.scale:.3g}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As a dict of plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Stratum":
+        """From `to_json`'s dict. Raises KeyError or TypeError for another dict."""
+        quality = value["jpeg_quality"]
+        return cls(str(value["codec"]), None if quality is None else int(quality), float(value["scale"]))
+
+
+def read_suspect(file: SuspectFile, limits: Limits = DEFAULT_LIMITS) -> Suspect:
+    """Read, hash and decode one file. Never raises for the file: what is wrong becomes the suspect's error."""
+    try:
+        if file.member is None:
+            with file.file.open("rb") as stream:
+                sha256, data = _read_hashed(stream, limits.max_bytes)
+        else:
+            archive = open_zip(file.file)
+            with archive.open(archive.infolist()[file.member]) as stream:
+                sha256, data = _read_hashed(stream, limits.max_bytes)
+    except Exception as error:  # a damaged or encrypted zip member raises anything, from RuntimeError to zlib.error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else json_safe(str(error))
+        message = f"found a file that cannot be read ({reason}), expected a readable image"
+        return Suspect(file.path, None, error=FileError("unreadable", message))
+    if data is None:
+        message = f"found a file above {limits.max_bytes:,} bytes, expected an image of at most that size"
+        return Suspect(file.path, sha256, error=FileError("refused", message))
+    return _suspect(file.path, sha256, data, limits)
+
+
+def suspect_from_bytes(data: bytes, path: str, limits: Limits = DEFAULT_LIMITS) -> Suspect:
+    """As `read_suspect`, of a file's bytes: the same intake for generated images, coded by `encode_png`."""
+    return _suspect(path, hashlib.sha256(data).hexdigest(), data, limits)
+
+
+def _suspect(path: str, sha256: str, data: bytes, limits: Limits) -> Suspect:
+    try:
+        image = decode(data, limits)
+    except ImageError as error:
+        return Suspect(path, sha256, error=FileError(error.kind, error.message))
+    return Suspect(
+        path,
+        sha256,
+        pixels_sha256(image.pixels),
+        image.width,
+        image.height,
+        image.format,
+        image.codec,
+        image.jpeg_quality,
+        image.transforms,
+        image.pixels,
+    )
+
+
+def _read_hashed(stream: IO[bytes], max_bytes: int) -> tuple[str, bytes | None]:
+    """(SHA-256, content); a content above max_bytes is hashed but not kept."""
+    digest, kept, size = hashlib.sha256(), bytearray(), 0
+    while chunk := stream.read(2**20):
+        digest.update(chunk)
+        size += len(chunk)
+        if size <= max_bytes:
+            kept += chunk
+        else:
+            kept.clear()
+    return digest.hexdigest(), None if size > max_bytes else bytes(kept)
+
+
+def estimate_stratum(suspect: Suspect, side_after_crop: int, resolution: int) -> Stratum:
+    """The history that the file shows: codec, JPEG quality, and scale = side_after_crop / resolution.
+
+    side_after_crop: `prepare_side` of the suspect. Raises ValueError for one that was not decoded.
+    """
+    if suspect.codec is None:
+        raise ValueError(f"{suspect.path}: found no decoded pixels, expected some to estimate a stratum from")
+    return Stratum(suspect.codec, suspect.jpeg_quality, side_after_crop / resolution)
+
+
+def match_stratum(stratum: Stratum, calibrated: Sequence[Stratum]) -> Stratum | None:
+    """The calibrated stratum nearest to a suspect's: same codec, then JPEG quality within 5 and scale within 10 %.
+
+    Nearest in quality first, then in scale, then in the calibration's order; None where none is that near.
+    """
+
+    near = []
+    for place, other in enumerate(calibrated):
+        quality = _quality_gap(stratum.jpeg_quality, other.jpeg_quality)
+        scale = abs(stratum.scale / other.scale - 1)
+        # A hair above, so that exactly 10 % is within.
+        if other.codec == stratum.codec and quality <= QUALITY_TOLERANCE and scale <= SCALE_TOLERANCE + 1e-9:
+            near.append((quality, scale, place))
+    return calibrated[min(near)[2]] if near else None
+
+
+def _quality_gap(quality: int | None, other: int | None) -> float:
+    if quality is None or other is None:
+        return 0.0 if quality is other else float("inf")
+    return abs(quality - other)
+
+
+def prepare_side(suspect: Suspect, shape: str = "refuse") -> int:
+    """The side of the square that `prepare_target` makes of a decoded suspect before it is resized.
+
+    Raises ImageError ("refused") for a shape that does not fit, ValueError for a suspect without pixels.
+    """
+    if suspect.width is None or suspect.height is None:
+        raise ValueError(f"{suspect.path}: found no decoded pixels, expected some to make a target of")
+    return square_side(suspect.width, suspect.height, shape)
+
+
+def prepare_target(suspect: Suspect, resolution: int, shape: str = "refuse") -> Target:
+    """A decoded suspect -> the square that is projected into a generator of this resolution.
+
+    Raises ImageError ("refused") for a shape that does not fit, ValueError for a suspect without pixels.
+    """
+    if suspect.pixels is None:
+        raise ValueError(f"{suspect.path}: found no decoded pixels, expected some to make a target of")
+    pixels, transforms = fit_square(suspect.pixels, resolution, shape)
+    return Target(pixels, pixels_sha256(pixels), transforms)

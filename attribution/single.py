@@ -1,0 +1,39 @@
+"""Project one image into one generator, without calibration or verdict."""
+
+from pathlib import Path
+
+from attribution.engine import SILENT, Events, ProjectionSettings, ProjectionTask, load_candidates, project_batch
+from attribution.evidence_files import write_projection
+from attribution.intake import prepare_target, suspect_from_bytes
+from generator import LPIPS
+
+
+def project_file(
+    image: Path,
+    generator: Path,
+    out: Path,
+    settings: ProjectionSettings,
+    device: str = "cpu",
+    events: Events = SILENT,
+) -> dict:
+    """Write projection, target, re-synthesis and difference below `out`; return the numbers and paths.
+
+    Raises ValueError for an image that can't be read or is not square, or a projection that is not finite.
+    """
+    (candidate,) = load_candidates({"generator": generator}, device)
+    if not image.is_file():
+        raise ValueError(f"{image}: no such file, expected an image")
+    suspect = suspect_from_bytes(image.read_bytes(), str(image))
+    if suspect.error:
+        raise ValueError(f"{image}: {suspect.error.message}")
+    target = prepare_target(suspect, candidate.generator.resolution, "refuse")
+    for folder in ("projections", "images"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    lpips = LPIPS(settings.lpips).to(candidate.generator.mapping.w_avg.device)
+    task = ProjectionTask(str(suspect.pixels_sha256), lambda resolution: target.pixels)
+    events.on_total(settings.config.steps)
+    ((_, pixels, projection),) = project_batch([task], candidate, settings, lpips, events.on_step)
+    record = write_projection(out, task.key, pixels, candidate, projection)
+    if "failed" in record:
+        raise ValueError(f"{image}: its projection is not finite, expected a number")
+    return record
