@@ -1,0 +1,536 @@
+"""The command line: parse, call, print, exit code. No logic, and the only place that prints."""
+
+import io
+import json
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+app = typer.Typer(
+    help="Did this generator make it? Search each candidate StyleGAN2 generator for every suspect image and report.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+study_app = typer.Typer(help="Measure how well attribution works.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(study_app, name="study")
+
+stdout = Console(highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+BATCH_SIZE = 8
+
+CandidateOption = Annotated[
+    list[str],
+    typer.Option("--candidate", metavar="NAME=FILE", help="A generator file that may have made the images; repeat."),
+]
+OutFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the results go.")]
+SplitOption = Annotated[
+    str, typer.Option("--split", metavar="NAME,...", help="Rows of index.csv with these splits only.")
+]
+StepsOption = Annotated[int, typer.Option(help="Of the projection; the paper's are 1000.")]
+Network = Literal["vgg", "alex"]
+LpipsOption = Annotated[Network, typer.Option(help="The distance's network.")]
+PrecisionOption = Annotated[str, typer.Option(help="fp32 or bf16.")]
+SeedOption = Annotated[int, typer.Option(help="Makes the run reproducible.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
+BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images projected together; recorded.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """Entry point: every error is one sentence on stderr; a traceback only with --debug."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name need not fit the terminal's encoding
+    try:
+        code = app(args=[a for a in arguments if a != "--debug"], standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except (typer.TyperException, ValueError) as error:
+        _fail(error, 2, debug)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        _fail(error, 1, debug, "interrupted; the same command goes on where this one stopped")
+    except Exception as error:  # the last resort: a user gets a sentence, --debug tells the rest
+        _fail(error, 1, debug)
+
+
+def _fail(error: BaseException, code: int, debug: bool, message: str = "") -> None:
+    if debug:
+        traceback.print_exception(error)
+    describe = getattr(error, "format_message", lambda: str(error))
+    text = message or describe() or type(error).__name__
+    stderr.print(f"latentprint: {_plain(' '.join(text.split()))}", markup=False)
+    sys.exit(code)
+
+
+@app.callback()
+def _options(debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False) -> None:
+    """Accepted anywhere on the line; main() reads it."""
+
+
+@app.command()
+def demo(
+    out: OutFolder = Path("latentprint-demo"),
+    device: DeviceOption = "cpu",
+) -> None:
+    """Examine the bundled suspects against the bundled generators, with the bundled calibration."""
+    from attribution.demo import DEMO_SUSPECTS, demo_calibration, demo_candidates, demo_truths
+    from attribution.pipeline import CaseLabels
+    from attribution.settings import settings_of
+
+    calibration = demo_calibration()
+    _attribute(
+        [DEMO_SUSPECTS],
+        demo_candidates(),
+        out,
+        settings=settings_of(calibration, BATCH_SIZE),
+        calibration=calibration,
+        device=_device(device),
+        labels=CaseLabels(case="Demonstration", exhibit="16 bundled images"),
+        truths=demo_truths(),
+    )
+
+
+@app.command()
+def attribute(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Suspect images: files, folders or zips.")],
+    candidate: CandidateOption,
+    out: OutFolder,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="From `calibrate`. Without one no verdict is possible.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of the projection; default 1000, or the calibration's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Default 0, or the calibration's.")] = None,
+    lpips: Annotated[Network | None, typer.Option(help="Default vgg, or the calibration's.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16; default fp32, or the calibration's.")] = None,
+    batch_size: BatchOption = BATCH_SIZE,
+    device: DeviceOption = "auto",
+    crop: Annotated[bool, typer.Option("--crop", help="Take the middle square of images that are not square.")] = False,
+    letterbox: Annotated[
+        bool, typer.Option("--letterbox", help="Add black bars to images that are not square.")
+    ] = False,
+    case: Annotated[str, typer.Option(help="Case number, for the report.")] = "",
+    exhibit: Annotated[str, typer.Option(help="Exhibit, for the report.")] = "",
+    examiner: Annotated[str, typer.Option(help="Examiner, for the report.")] = "",
+) -> None:
+    """Examine every image of PATH... against the candidate generators and write a report to DIR."""
+    from attribution import load_calibration
+    from attribution.pipeline import CaseLabels
+    from attribution.settings import projection_settings
+
+    if crop and letterbox:
+        raise ValueError("--crop: found --letterbox too, expected one of them")
+    known = load_calibration(calibration) if calibration else None
+    _attribute(
+        paths,
+        _named_files(candidate),
+        out,
+        settings=projection_settings(known, steps, lpips, precision, seed, batch_size),
+        calibration=known,
+        shape="crop" if crop else "letterbox" if letterbox else "refuse",
+        device=_device(device),
+        labels=CaseLabels(case, exhibit, examiner),
+    )
+
+
+def _attribute(paths: Sequence[str | Path], candidates: dict[str, Path], out: Path, **options: Any) -> None:
+    from attribution import attribute as run
+    from reports.case import write_report
+
+    with _steps_progress("projecting") as events:
+        report = run(paths, candidates, out, command=["latentprint", *sys.argv[1:]], events=events, **options)
+    digest = write_report(report, out)
+    table = Table("verdict", "candidate", "log10 LR", box=None, pad_edge=False)
+    table.add_column("image", overflow="fold")
+    for image in report.images:
+        ratios = [c.log10_lr for c in image.candidates if c.name == image.verdict.candidate and c.log10_lr is not None]
+        subject = image.verdict.candidate or ", ".join(image.verdict.group or [])
+        row = [image.verdict.code, subject, f"{ratios[0]:.1f}" if ratios else "", image.path]
+        table.add_row(*(escape(_plain(text)) for text in row))
+    stdout.print(table)
+    summary = report.summary
+    stdout.print(f"manifest SHA-256: {digest}", markup=False)
+    stdout.print(
+        f"{summary['images']} images, {summary['errors']} that could not be read or were refused; report: "
+        f"{_plain(str(out / 'report.html'))}",
+        markup=False,
+    )
+
+
+@app.command()
+def calibrate(
+    candidate: CandidateOption,
+    real: Annotated[
+        Path, typer.Option(metavar="PATH", help="Known real images: folder or zip, with an index.csv or not.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The calibration to write (JSON).")],
+    split: SplitOption = "",
+    source_column: Annotated[str, typer.Option(help="index.csv's column that names the source.")] = "source",
+    exclude: Annotated[str, typer.Option(metavar="SOURCE,...", help="Real sources to leave out.")] = "",
+    validation: Annotated[float, typer.Option(help="Share of the sources that only validates.")] = 0.33,
+    generated: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=PATH", help="Images of a candidate, instead of sampling it.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Per candidate and set; default: as many as real ones.")
+    ] = None,
+    other: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=PATH", help="Images of another generator, for the alternative.")
+    ] = None,
+    control_split: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Splits whose pixels may go into the file as run controls.")
+    ] = "",
+    steps: StepsOption = 1000,
+    seed: SeedOption = 0,
+    lpips: LpipsOption = "vgg",
+    precision: PrecisionOption = "fp32",
+    psi: Annotated[float, typer.Option(help="Truncation of the generated images.")] = 1.0,
+    alpha: Annotated[float, typer.Option(help="False-positive rate of the flag.")] = 0.01,
+    delta: Annotated[float, typer.Option(help="Risk that the rate is exceeded.")] = 0.05,
+    lambda_: Annotated[float, typer.Option("--lambda", help="log10 LR asked for against the alternative.")] = 2.0,
+    mu: Annotated[float, typer.Option(help="log10 LR asked for against the other candidates.")] = 1.0,
+    batch_size: BatchOption = BATCH_SIZE,
+    device: DeviceOption = "auto",
+) -> None:
+    """Measure known generated and known real images, and write the calibration that turns distances into evidence."""
+    from attribution.calibrating import calibrate as run
+    from attribution.calibration import DecisionSettings
+    from attribution.engine import ProjectionSettings
+    from attribution.population import Population
+    from attribution.projector import ProjectionConfig
+
+    population = Population(
+        real=real,
+        splits=_list(split),
+        source_column=source_column,
+        exclude=_list(exclude),
+        validation=validation,
+        psi=psi,
+        samples=samples,
+        generated=_named_files(generated or []),
+        other=_named_files(other or []),
+        control_splits=_list(control_split),
+    )
+    settings = ProjectionSettings(ProjectionConfig(steps=steps, precision=precision), lpips, seed, batch_size)
+    decision = DecisionSettings(alpha=alpha, delta=delta, lambda_=lambda_, mu=mu)
+    with _steps_progress("calibrating") as events:
+        calibration = run(_named_files(candidate), population, decision, settings, out, _device(device), events)
+    for name, row in calibration.validation["verdicts"].items():
+        stdout.print(f"{name}: {', '.join(f'{code} {n}' for code, n in row.items() if n)}", markup=False)
+    stdout.print(f"calibration {calibration.id}: {out}", markup=False)
+
+
+@study_app.command()
+def separation(
+    candidate: CandidateOption,
+    calibration: Annotated[Path, typer.Option(metavar="FILE")],
+    real: Annotated[
+        Path, typer.Option(metavar="PATH", help="The calibration's real images; its validation sources are used.")
+    ],
+    out: OutFolder,
+    split: SplitOption = "",
+    units: Annotated[int, typer.Option(min=2, help="Images per class.")] = 64,
+    steps: Annotated[int | None, typer.Option(help="Default: the calibration's.")] = None,
+    noise_weight: Annotated[
+        float | None, typer.Option(help="Of the noise regularisation; default: the calibration's.")
+    ] = None,
+    batch_size: BatchOption = BATCH_SIZE,
+) -> None:
+    """AUC of the first candidate's images against real ones and against the other candidates', with intervals."""
+    from attribution import load_calibration
+    from attribution.settings import settings_of
+    from attribution.studies.separation import study_separation
+    from reports.study import write_separation
+
+    known = load_calibration(calibration)
+    settings = settings_of(known, batch_size)
+    config = replace(settings.config, **_given(steps=steps, noise_weight=noise_weight))
+    out.mkdir(parents=True, exist_ok=True)
+    with _steps_progress("projecting") as events:
+        study = study_separation(
+            _named_files(candidate),
+            known,
+            real,
+            _list(split),
+            replace(settings, config=config),
+            out / "run.sqlite",
+            units,
+            events,
+        )
+    write_separation(study, out)
+    for row in study.separations:
+        low, high = row.interval
+        stdout.print(
+            f"AUC {row.positive} vs {row.negative}, distance to {study.candidate}: {row.auc:.4f} "
+            f"(95 % interval {low:.4f} to {high:.4f}; n = {row.n_positive} and {row.n_negative})",
+            markup=False,
+        )
+    for name, mean, autocorrelation in study.means():
+        stdout.print(
+            f"{name}: mean distance {mean:.4f}, mean |autocorrelation| of the noise {autocorrelation:.4f}", markup=False
+        )
+    for truth, counts in (study.verdicts or {}).items():
+        stdout.print(f"{truth}: {', '.join(f'{code} {n}' for code, n in sorted(counts.items()))}", markup=False)
+    stdout.print(f"study: {out / 'separation.html'}", markup=False)
+
+
+@app.command()
+def project(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE")],
+    generator: Annotated[Path, typer.Option(metavar="FILE", help="Generator file.")],
+    out: OutFolder,
+    steps: StepsOption = 1000,
+    noise_weight: Annotated[float, typer.Option(help="Of the noise maps' regularisation.")] = 1e5,
+    seed: SeedOption = 0,
+    lpips: LpipsOption = "vgg",
+    precision: PrecisionOption = "fp32",
+    device: DeviceOption = "auto",
+) -> None:
+    """Search one generator for one image; write w, noise maps and pictures to DIR and print the distance."""
+    from attribution.engine import ProjectionSettings
+    from attribution.projector import ProjectionConfig
+    from attribution.single import project_file
+
+    settings = ProjectionSettings(
+        ProjectionConfig(steps=steps, noise_weight=noise_weight, precision=precision), lpips, seed, batch_size=1
+    )
+    with _steps_progress("projecting") as events:
+        record = project_file(image, generator, out, settings, _device(device), events)
+    stdout.print(f"LPIPS {record['lpips']:.4f} (from {record['lpips_start']:.4f}), SSIM {record['ssim']:.3f}")
+    stdout.print(str(out / record["resynthesis"]), markup=False)
+
+
+@app.command()
+def generate(
+    generator: Annotated[Path, typer.Option(metavar="FILE", help="Generator file.")],
+    out: OutFolder,
+    seeds: Annotated[str, typer.Option(help="Numbers and ranges: 0-9,42.")] = "0-9",
+    psi: Annotated[float, typer.Option(help="Truncation: 1 is none, 0 the mean image.")] = 0.7,
+) -> None:
+    """Write one PNG per seed; noise comes from the same seed."""
+    from generator import load_generator
+    from generator.files import write_atomically
+    from generator.images import encode_png
+    from generator.sampling import sample_images
+
+    numbers = _seeds(seeds)
+    G = load_generator(generator)
+    out.mkdir(parents=True, exist_ok=True)
+    for first in range(0, len(numbers), 64):
+        chunk = numbers[first : first + 64]
+        for seed, pixels in zip(chunk, sample_images(G, chunk, psi), strict=True):
+            write_atomically(out / f"seed{seed:06d}.png", encode_png(pixels))
+    stdout.print(f"{len(numbers)} images: {out}", markup=False)
+
+
+@app.command()
+def train(
+    data: Annotated[
+        Path, typer.Option(metavar="PATH", help="Folder or zip of square images, with an index.csv or not.")
+    ],
+    out: OutFolder,
+    split: SplitOption = "",
+    config: Annotated[str, typer.Option(help="small-64, stylegan2-e or stylegan2-f.")] = "small-64",
+    kimg: Annotated[
+        float | None, typer.Option(help="Thousands of images to show; default: the configuration's.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Default: the configuration's.")] = None,
+    seed: SeedOption = 0,
+    x_flip: Annotated[bool, typer.Option("--x-flip", help="Mirror images at random.")] = False,
+    snapshot_kimg: Annotated[float | None, typer.Option(help="Thousands of images between snapshots.")] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Generator file to start from, with its discriminator where that lies beside it.",
+        ),
+    ] = None,
+    warmup_kimg: Annotated[
+        float | None, typer.Option(help="Thousands of images for which only the discriminator learns.")
+    ] = None,
+    ada_kimg: Annotated[
+        float | None, typer.Option(help="Thousands of images in which the augmentation can rise from 0 to 1.")
+    ] = None,
+    augment: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="blit, geometry, colour, filter, noise, cutout; or none.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train a StyleGAN2 generator; the same command again resumes, a larger --kimg continues."""
+    from generator.imagesets import open_image_set
+    from training.config import PRESETS
+    from training.dataset import load_training_images
+    from training.loop import Progress as TrainingProgress
+    from training.loop import train as run
+
+    if config not in PRESETS:
+        raise ValueError(f"--config: found {config!r}, expected one of {', '.join(PRESETS)}")
+    asked = _given(
+        kimg=kimg,
+        batch=batch,
+        snapshot_kimg=snapshot_kimg,
+        warmup_kimg=warmup_kimg,
+        ada_kimg=ada_kimg,
+        augment=None if augment is None else () if augment == "none" else tuple(augment.split(",")),
+    )
+    try:
+        settings = replace(PRESETS[config], seed=seed, x_flip=x_flip, **asked)
+    except ValueError as error:  # begins with the setting, which has its option's name
+        name, _, rest = str(error).partition(":")
+        raise ValueError(f"--{name.replace('_', '-')}:{rest}") from error
+    images = load_training_images(open_image_set(data, _list(split)), settings.network.resolution)
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=stderr) as bar:
+        task = bar.add_task("training", total=int(settings.kimg * 1000))
+
+        def show(progress: TrainingProgress) -> None:
+            bar.update(task, completed=progress.images, description=f"{progress.images_per_second:.1f} images/s")
+
+        path = run(settings, images, out, _device(device), init, show)
+    stdout.print(
+        f"{len(images)} training images (SHA-256 {images.sha256[:12]}), {settings.kimg:g} kimg: {path}", markup=False
+    )
+
+
+@app.command()
+def evaluate(
+    generator: Annotated[Path, typer.Option(metavar="FILE", help="Generator file.")],
+    data: Annotated[Path, typer.Option(metavar="PATH", help="The images to compare with.")],
+    split: SplitOption = "",
+    metrics: Annotated[str, typer.Option(metavar="NAME,...", help="fd_vgg16, precision, recall.")] = "fd_vgg16,recall",
+    samples: Annotated[int, typer.Option(min=10, help="Generated images.")] = 5000,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge a generator against images: Frechet distance, precision and recall on VGG16 features."""
+    from generator import load_generator
+    from generator.imagesets import open_image_set
+    from training.dataset import load_training_images
+    from training.metrics import evaluate_generator
+
+    G = load_generator(generator)
+    images = load_training_images(open_image_set(data, _list(split)), G.resolution)
+    with stderr.status("evaluating"):
+        figures = evaluate_generator(G, images.pixels, _list(metrics), n_generated=samples, seed=seed)
+    if as_json:
+        stdout.print(json.dumps(figures), markup=False)
+    else:
+        for name, value in figures.items():
+            stdout.print(f"{name}: {value:.4g}", markup=False)
+
+
+@app.command()
+def report(case: Annotated[Path, typer.Argument(metavar="CASE", help="A case directory made by attribute.")]) -> None:
+    """Write the report of a case directory again from its report.json."""
+    from reports.case import read_report, write_report
+
+    digest = write_report(read_report(case), case)
+    stdout.print(f"report: {_plain(str(case / 'report.html'))}\nmanifest SHA-256: {digest}", markup=False)
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what runs here: devices, operators, precision, bundled files."""
+    from attribution.provenance import environment, precision_support
+    from generator.features import check_weights
+
+    facts = environment() | precision_support() | check_weights()
+    if as_json:
+        stdout.print(json.dumps(facts), markup=False)
+    else:
+        for name, value in facts.items():
+            stdout.print(f"{name}: {value}", markup=False)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _plain(text: str) -> str:
+    """Text from outside on one line, without control characters."""
+    from reports.words import printable
+
+    return printable(text)
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)
+
+
+def _named_files(options: list[str]) -> dict[str, Path]:
+    """NAME=FILE options; raises ValueError for another form, or a name that is no file's or given twice."""
+    from attribution.case_directory import require_names
+
+    named: dict[str, Path] = {}
+    for option in options:
+        name, equals, path = option.partition("=")
+        if not (equals and name and path):
+            raise ValueError(f"{option!r}: expected NAME=FILE")
+        if name in named:
+            raise ValueError(f"{option!r}: found the name {name} twice, expected different names")
+        named[name] = Path(path)
+    require_names(named)
+    return named
+
+
+def _seeds(text: str) -> list[int]:
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,15})(?:-(\d{1,15}))?", part.strip())
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise ValueError(f"--seeds: found {part!r}, expected numbers and rising ranges such as 0-9,42")
+        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return numbers
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise ValueError(f"--device: found {name!r}, expected cpu, cuda or auto")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device: found cuda, but PyTorch sees no CUDA device here; expected cpu or auto")
+    return name
+
+
+@contextmanager
+def _steps_progress(label: str) -> Iterator:
+    """A bar over image-steps, on stderr."""
+    from attribution.engine import Events
+
+    columns = [
+        TextColumn(label),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=stderr) as bar:
+        task = bar.add_task(label, total=None)
+        yield Events(
+            on_total=lambda total: bar.update(task, total=total),
+            on_step=lambda done: bar.advance(task, done),
+        )
+
+
+if __name__ == "__main__":
+    main()
