@@ -1,0 +1,23 @@
+"""What every test shares: one thread for tiny tensors, the same random numbers in any order of the tests."""
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("latentprint", deadline=None, max_examples=60, derandomize=True)
+settings.load_profile("latentprint")
+
+SEED = 0  # any other must do as well: it is a test's network that changes, not what is true of it
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Networks made while a module is imported don't depend on the modules before it."""
+    if isinstance(collector, pytest.Module):
+        torch.manual_seed(SEED)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Networks made in a test don't depend on the tests that ran before it."""
+    torch.manual_seed(SEED)

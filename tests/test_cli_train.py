@@ -1,0 +1,144 @@
+"""`latentprint train` through the entry point: augmentation, transfer, and what is refused."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import cli
+from generator.files import file_sha256, read_provenance
+from tests.cases import TINY, tiny_generator, write_reals
+from training.config import PRESETS, TrainingConfig
+
+BATCH = 4
+TINY_RUN = TrainingConfig(network=TINY, batch=BATCH, kimg=2 * BATCH / 1000, mbstd_group_size=2, style_mixing=0)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a few real images and a generator."""
+    folder = tmp_path_factory.mktemp("world")
+    write_reals(folder / "reals", 6)
+    tiny_generator(folder / "parent.safetensors", 0)
+    return folder
+
+
+@pytest.fixture
+def train(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """latentprint train --data REALS --out DIR ARGUMENTS -> (exit code, stdout, stderr), of tiny networks."""
+    monkeypatch.setitem(PRESETS, "small-64", TINY_RUN)
+
+    def run(*arguments: object, out: str = "run") -> tuple[int, str, str]:
+        fixed = ["latentprint", "train", "--data", world / "reals", "--out", tmp_path / out, "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", list(map(str, [*fixed, *arguments])))
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return int(stop.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+def settings(tmp_path: Path, out: str = "run") -> dict:
+    return read_provenance(tmp_path / out / "generator.safetensors")["training"]
+
+
+def assert_refused(result: tuple[int, str, str], *named: str) -> None:
+    """One sentence at the end of stderr that holds all that is named, and exit code 2."""
+    code, out, err = result
+    assert (code, out) == (2, ""), result
+    assert err.count("latentprint: ") == 1 and "Traceback" not in err
+    last = err.splitlines()[-1]
+    assert last.startswith("latentprint: ")
+    for text in named:
+        assert text in last
+
+
+def test_training_says_what_it_made(train, tmp_path: Path) -> None:
+    code, out, _ = train()
+    assert code == 0
+    assert out.startswith("6 training images") and out.rstrip().endswith(
+        str(tmp_path / "run" / "generator.safetensors")
+    )
+    assert settings(tmp_path)["augment"] == [] and settings(tmp_path)["parent_sha256"] == ""
+
+
+def test_a_run_from_a_file_with_augmentation(train, world: Path, tmp_path: Path) -> None:
+    parent = world / "parent.safetensors"
+    options = ["--init", parent, "--warmup-kimg", 0.004, "--ada-kimg", 100, "--augment", "colour,cutout"]
+    assert train(*options)[0] == 0
+    found = settings(tmp_path)
+    assert found["parent_sha256"] == file_sha256(parent)
+    assert (found["warmup_kimg"], found["ada_kimg"], found["augment"]) == (0.004, 100, ["colour", "cutout"])
+    (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert {"p", "r_t", "loss_g"} <= json.loads(line).keys()
+
+    first = file_sha256(tmp_path / "run" / "generator.safetensors")
+    assert train(*options)[0] == 0  # the same again: nothing left to do
+    assert file_sha256(tmp_path / "run" / "generator.safetensors") == first
+    assert_refused(train(*options[2:]), "checkpoint.pt", "parent_sha256")
+    assert_refused(train(*options[:-1], "blit"), "checkpoint.pt", "augment", "blit")
+
+
+def test_augmentation_can_be_turned_off(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "stylegan2-e", replace(TINY_RUN, augment=("blit",)))
+    assert train("--config", "stylegan2-e")[0] == 0
+    assert settings(tmp_path)["augment"] == ["blit"]
+    assert train("--config", "stylegan2-e", "--augment", "none", out="off")[0] == 0
+    assert settings(tmp_path, "off")["augment"] == []
+
+
+@pytest.mark.parametrize("augment", ["color", "blit,color", "blit, colour", "none,blit", "", ",", "bgc"])
+def test_an_unknown_category_is_named(train, augment: str) -> None:
+    assert_refused(train("--augment", augment), "--augment", "expected some of blit, geometry, colour, filter")
+
+
+@pytest.mark.parametrize("option", ["--kimg", "--snapshot-kimg", "--ada-kimg", "--warmup-kimg"])
+@pytest.mark.parametrize("value", ["-1", "nan", "inf"])
+def test_what_is_no_number_of_images_is_named(train, option: str, value: str) -> None:
+    assert_refused(train(option, value), f"{option}: found {value}", "expected")
+
+
+@pytest.mark.parametrize("option", ["--kimg", "--snapshot-kimg", "--ada-kimg"])
+@pytest.mark.parametrize("value", ["0.0", "0.0009"])
+def test_less_than_one_image_is_named(train, option: str, value: str) -> None:
+    assert_refused(train(option, value), f"{option}: found {value}, expected at least 0.001 (one image)")
+
+
+def test_a_negative_seed_is_named(train) -> None:
+    assert_refused(train("--seed", -1), "--seed: found -1, expected at least 0")
+
+
+@pytest.mark.parametrize("option", ["--kimg", "--snapshot-kimg", "--ada-kimg", "--warmup-kimg", "--batch"])
+def test_words_are_named(train, option: str) -> None:
+    assert_refused(train(option, "many"), f"'{option}'")
+
+
+def test_an_unknown_configuration_is_named(train) -> None:
+    assert_refused(train("--config", "huge"), "--config", "'huge'", "small-64")
+
+
+def test_a_missing_parent_is_named(train, tmp_path: Path) -> None:
+    for path in (tmp_path / "none.safetensors", tmp_path):
+        assert_refused(train("--init", path), str(path))
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + bytes(64)])
+def test_a_parent_that_is_no_generator_file_is_named(train, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "g.safetensors").write_bytes(content)
+    assert_refused(train("--init", tmp_path / "g.safetensors"), "g.safetensors", "expected a generator file")
+
+
+def test_a_parent_of_another_configuration_is_named(train, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "small-64", replace(TINY_RUN, network=replace(TINY, w_dim=6)))
+    parent = world / "parent.safetensors"
+    assert_refused(train("--init", parent), "parent.safetensors: found a generator with w_dim 8, expected w_dim 6")
+
+
+def test_a_damaged_discriminator_is_named(train, world: Path, tmp_path: Path) -> None:
+    (tmp_path / "g.safetensors").write_bytes((world / "parent.safetensors").read_bytes())
+    (tmp_path / "g.discriminator.safetensors").write_bytes(b"hello")
+    result = train("--init", tmp_path / "g.safetensors")
+    assert_refused(result, "g.discriminator.safetensors", "expected a discriminator file")

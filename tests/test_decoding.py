@@ -1,0 +1,200 @@
+"""Decoding as a whole: orientation, limits, frames, hostile bytes, and the square for a generator."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageFile
+
+from generator.containers import FORMATS, ImageError
+from generator.decoding import Limits, decode, fit_square, pixels_sha256, square_side
+from tests.image_files import PIXELS, RNG, chunk, names, png, refusal, saved, step
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF"])
+def test_plain_lossless_files_keep_every_pixel_and_need_no_transform(file_format):
+    decoded = decode(saved(PIXELS, file_format))
+    assert np.array_equal(decoded.pixels, PIXELS) and decoded.pixels.flags["C_CONTIGUOUS"]
+    assert (decoded.width, decoded.height, decoded.format, decoded.codec) == (7, 5, file_format, "png")
+    assert names(decoded) == ["decode"] and step(decoded, "decode")["libraries"]["pillow"]
+
+
+def test_pixel_hash_is_over_size_and_rgb_bytes():
+    assert pixels_sha256(PIXELS) == hashlib.sha256(b"7x5:" + PIXELS.tobytes()).hexdigest()
+    assert pixels_sha256(PIXELS.transpose(1, 0, 2)) != pixels_sha256(PIXELS)
+
+
+# Where the stored first row and first column are to be seen, from the EXIF standard.
+SIDES = {
+    **{1: ("top", "left"), 2: ("top", "right"), 3: ("bottom", "right"), 4: ("bottom", "left")},
+    **{5: ("left", "top"), 6: ("right", "top"), 7: ("right", "bottom"), 8: ("left", "bottom")},
+}
+
+
+@pytest.mark.parametrize("orientation", SIDES)
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "WEBP"])
+def test_exif_orientation_puts_first_row_and_column_where_the_standard_says(orientation, file_format):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if file_format == "WEBP" else {}
+    upright = decode(saved(PIXELS, file_format, exif=exif, **options)).pixels
+    edges = {"top": upright[0], "bottom": upright[-1], "left": upright[:, 0], "right": upright[:, -1]}
+    first_row, first_column = (edges[side] for side in SIDES[orientation])
+    row_side, column_side = SIDES[orientation]
+    along_row, along_column = column_side in ("left", "top"), row_side in ("left", "top")
+    assert np.array_equal(first_row if along_row else first_row[::-1], PIXELS[0])
+    assert np.array_equal(first_column if along_column else first_column[::-1], PIXELS[:, 0])
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_jpeg_orientation_is_applied_and_recorded_only_where_it_turns(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    plain, tagged = decode(saved(PIXELS, "JPEG")), decode(saved(PIXELS, "JPEG", exif=exif))
+    assert ("exif_orientation" in names(tagged)) == (orientation == 6)
+    assert (tagged.width, tagged.height) == ((5, 7) if orientation == 6 else (7, 5))
+    assert np.array_equal(tagged.pixels, np.rot90(plain.pixels, -1) if orientation == 6 else plain.pixels)
+
+
+def test_truncation_is_an_error_even_where_the_process_tolerates_it(monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    assert "truncated" in refusal(saved(PIXELS, "BMP")[:-9]).message
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+
+
+@pytest.mark.parametrize("side", [20_000, 10_000, 7_100])
+def test_a_bomb_is_refused_by_its_header_alone(side):
+    before = Image.MAX_IMAGE_PIXELS
+    error = refusal(png((side, side, 8, 2), b""))
+    assert error.kind == "refused"
+    assert f"{side * side:,} pixels" in error.message and "50,000,000" in error.message
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_webp_bomb_is_refused_before_its_canvas_is_allocated():
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    data = bytearray(saved(PIXELS, "WEBP", exif=exif))
+    assert data[12:16] == b"VP8X"
+    data[24:30] = (16_000 - 1).to_bytes(3, "little") * 2
+    assert refusal(bytes(data)).kind == "refused"
+
+
+def test_a_png_whose_checksum_does_not_hold_is_unreadable():
+    rows = b"".join(b"\0" + row.tobytes() for row in PIXELS)  # noise: zlib stores it as it is
+    data = png((7, 5, 8, 2), rows)
+    assert np.array_equal(decode(data).pixels, PIXELS)
+    pixel, checksum = data.index(PIXELS[2].tobytes()), len(data) - 13  # 12 bytes of IEND follow
+    for place in (pixel, checksum):
+        changed = bytearray(data)
+        changed[place] ^= 1
+        assert refusal(bytes(changed)).kind == "unreadable"
+
+
+def test_the_pixel_limit_is_exact():
+    assert refusal(saved(np.zeros((6, 6, 3), np.uint8)), Limits(max_pixels=35)).kind == "refused"
+    assert decode(saved(PIXELS), Limits(max_pixels=35)).width == 7
+    assert refusal(saved(PIXELS), Limits(max_pixels=34)).kind == "refused"
+
+
+def test_more_pixels_than_pillow_warns_about_decode_in_silence(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    assert names(decode(saved(PIXELS), Limits(max_pixels=40))) == ["decode"]
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_animated_and_multi_page_files_are_refused_with_their_count(file_format):
+    frames = [Image.fromarray(RNG.integers(0, 256, (6, 6, 3), dtype=np.uint8)) for _ in range(3)]
+    error = refusal(saved(frames[0], file_format, save_all=True, append_images=frames[1:]))
+    assert error.kind == "refused" and "3 frames" in error.message
+
+
+def test_a_warning_of_pillow_becomes_a_record_not_a_warning():
+    animation_without_frames = chunk(b"acTL", bytes(8))
+    decoded = decode(png((1, 1, 8, 0), b"\0\x80", animation_without_frames))
+    assert "APNG" in step(decoded, "decoder_warning")["message"]
+    assert decoded.pixels.tolist() == [[[128, 128, 128]]]
+
+
+@given(st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"]), st.data())
+def test_damaged_files_give_pixels_or_the_error_class(file_format, data):
+    original = saved(PIXELS, file_format)
+    damaged = bytearray(original)
+    damaged[data.draw(st.integers(0, len(original) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        decoded = decode(bytes(damaged), Limits(max_pixels=10_000))
+    except ImageError:
+        return
+    assert decoded.pixels.shape == (decoded.height, decoded.width, 3)
+    assert json.loads(json.dumps(decoded.transforms)) == list(decoded.transforms)
+    if file_format == "PNG":  # its checksums cover everything that carries pixels
+        assert np.array_equal(decoded.pixels, PIXELS)
+
+
+SIGNATURES = [saved(PIXELS, name)[:n] for name in FORMATS for n in (0, 12, 40)]
+
+
+@given(st.sampled_from(SIGNATURES), st.binary(max_size=200))
+def test_any_bytes_give_pixels_or_the_error_class(signature, rest):
+    try:
+        assert decode(signature + rest, Limits(max_pixels=10_000)).pixels.dtype == np.uint8
+    except ImageError as error:
+        assert error.message.encode("utf-8") and error.kind in ("unreadable", "refused")
+
+
+def test_square_of_the_right_size_is_left_alone():
+    square = PIXELS[:5, :5]
+    fitted, transforms = fit_square(square, 5)
+    assert np.array_equal(fitted, square) and transforms == ()
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (7, 5)])
+def test_other_shapes_are_refused_unless_asked_for(shape):
+    pixels = np.zeros((*shape, 3), np.uint8)
+    with pytest.raises(ImageError, match=f"found {shape[1]} x {shape[0]} pixels, expected a square") as caught:
+        fit_square(pixels, 5)
+    assert caught.value.kind == "refused"
+    with pytest.raises(ValueError, match="expected refuse, crop or letterbox"):
+        square_side(5, 5, "stretch")
+
+
+def test_crop_takes_the_centre():
+    fitted, transforms = fit_square(PIXELS, 5, "crop")
+    assert np.array_equal(fitted, PIXELS[:, 1:6])
+    assert [t["step"] for t in transforms] == ["crop"]
+    tall = np.ascontiguousarray(PIXELS.transpose(1, 0, 2))
+    assert np.array_equal(fit_square(tall, 5, "crop")[0], tall[1:6])
+
+
+def test_letterbox_keeps_the_whole_image_between_black_bars():
+    fitted, transforms = fit_square(PIXELS, 7, "letterbox")
+    assert np.array_equal(fitted[1:6], PIXELS)
+    assert not fitted[0].any() and not fitted[6].any()
+    assert [t["step"] for t in transforms] == ["letterbox"]
+
+
+def test_resizing_is_antialiased_and_bars_stay_black():
+    board = np.indices((48, 64)).sum(0) % 2 * 255
+    fitted, _ = fit_square(np.repeat(board[..., None], 3, -1).astype(np.uint8), 16, "letterbox")
+    assert not fitted[:2].any() and not fitted[14:].any()
+    assert np.abs(fitted[3:13, 1:15].astype(int) - 127).max() <= 12
+
+
+def test_a_letterboxed_slope_keeps_its_steepness_where_rows_do_not_fit_exactly():
+    ramp = np.broadcast_to(2 * np.arange(63)[:, None, None], (63, 96, 3)).astype(np.uint8)
+    fitted, _ = fit_square(ramp, 16, "letterbox")  # 10.5 rows of 6 pixels each
+    assert abs(int(fitted[10, 8, 0]) - int(fitted[5, 8, 0]) - 5 * 6 * 2) <= 1
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(2, 32), st.sampled_from(["crop", "letterbox"]))
+def test_nothing_is_ever_stretched(width, height, resolution, shape):
+    fitted, transforms = fit_square(np.full((height, width, 3), 200, np.uint8), resolution, shape)
+    assert fitted.shape == (resolution, resolution, 3)
+    assert shape == "letterbox" or (fitted == 200).all()
+    for resize in (t for t in transforms if t["step"] == "resize"):
+        left, top, right, bottom = resize["box"]
+        if min(resize["to"]) > 1:
+            assert (right - left) * resize["to"][1] == pytest.approx((bottom - top) * resize["to"][0])

@@ -1,0 +1,239 @@
+"""Intake: what is listed, what is read, what is said of bad files, and which calibration stratum a suspect matches."""
+
+import hashlib
+import json
+import os
+import pickle
+import zipfile
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attribution.intake import (
+    Stratum,
+    Suspect,
+    SuspectFile,
+    estimate_stratum,
+    list_suspects,
+    match_stratum,
+    prepare_side,
+    prepare_target,
+    read_suspect,
+    suspect_from_bytes,
+)
+from generator.containers import ImageError
+from generator.decoding import Limits, pixels_sha256
+from generator.images import encode_png
+from tests.image_files import PIXELS, saved
+
+PNG = saved(PIXELS)
+SQUARE = np.ascontiguousarray(PIXELS[:, :5])
+
+
+def shown(*paths: str | Path) -> list[str]:
+    return [file.path for file in list_suspects(paths)]
+
+
+def fill(folder: Path, names: list[str], data: bytes = PNG) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
+def read_all(*paths: str | Path) -> dict[str, Suspect]:
+    return {Path(s.path).name: s for s in map(read_suspect, list_suspects(paths))}
+
+
+def test_a_folder_is_searched_to_the_bottom_and_sorted(tmp_path):
+    fill(tmp_path, ["b.png", "a/z.jpg", "a/b/c.webp", "a.png", "a-b.png", "no_suffix", "film.mp4"])
+    expected = ["a-b.png", "a.png", "a/b/c.webp", "a/z.jpg", "b.png", "film.mp4", "no_suffix"]
+    assert shown(tmp_path) == [f"{tmp_path}/{name}" for name in expected]
+
+
+ASIDE = ["README.txt", "index.csv", "LICENSE", "LICENSE.OpenMoji", "notes.md", "meta.json", "Readme", ".DS_Store"]
+ASIDE += [".hidden/x.png", "sub/.x.png", "Thumbs.db", "__MACOSX/x.png"]
+IMAGES = ["license-plate.jpg", "readme.PNG", "sub/x.png", "text.png"]
+
+
+def test_what_accompanies_images_is_left_out_of_folders_and_zips(tmp_path):
+    folder, packed = tmp_path / "folder", tmp_path / "packed.zip"
+    fill(folder, ASIDE + IMAGES)
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in reversed(ASIDE + IMAGES):
+            archive.writestr(name, PNG)
+    assert shown(folder) == [f"{folder}/{name}" for name in IMAGES]
+    assert shown(packed) == [f"{packed}/{name}" for name in IMAGES]
+
+
+def test_a_file_that_is_named_always_counts_and_once_only(tmp_path):
+    fill(tmp_path, ["README.txt", "x.png"])
+    paths = [tmp_path / "x.png", tmp_path / "README.txt", tmp_path, f"{tmp_path}/./x.png"]
+    assert shown(*paths) == [f"{tmp_path}/x.png", f"{tmp_path}/README.txt"]
+
+
+@pytest.mark.parametrize("kind", ["absent", "pipe", "damaged.zip"])
+def test_a_wrong_path_is_an_error_before_anything_is_listed(tmp_path, kind):
+    if kind == "pipe":
+        os.mkfifo(tmp_path / kind)
+    elif kind == "damaged.zip":
+        (tmp_path / kind).write_bytes(b"PK\x03\x04 and no directory")
+    with pytest.raises(ValueError, match=f"{tmp_path}/{kind}: found .*, expected an image, a folder or a zip"):
+        list_suspects([tmp_path, tmp_path / kind])
+
+
+def test_pipes_and_linked_folders_are_passed_over_and_dead_links_reported(tmp_path):
+    folder = tmp_path / "folder"
+    fill(folder, ["x.png"])
+    os.mkfifo(folder / "pipe.png")
+    (folder / "loop").symlink_to(folder)
+    (folder / "dead.png").symlink_to(tmp_path / "nowhere.png")
+    suspects = read_all(folder)
+    assert list(suspects) == ["dead.png", "x.png"]
+    assert suspects["dead.png"].error is not None and suspects["dead.png"].sha256 is None
+
+
+NASTY = ["<script>alert(1)<!--.png", "line\nbreak.png", 'quote".png', "ünï ✓.png", os.fsdecode(b"byte\xff.png")]
+
+
+def test_any_file_name_is_safe_in_json(tmp_path):
+    fill(tmp_path, NASTY)
+    suspects = [read_suspect(file) for file in list_suspects([tmp_path])]
+    assert len(suspects) == len(NASTY) and all(s.error is None for s in suspects)
+    for suspect in suspects:
+        text = json.dumps(asdict(replace(suspect, pixels=None)), ensure_ascii=False, allow_nan=False)
+        assert json.loads(text.encode("utf-8"))["path"] == suspect.path
+    assert {f"{tmp_path}/{name}" for name in NASTY[:-1]} < {s.path for s in suspects}
+
+
+def test_a_bad_file_is_reported_and_the_rest_goes_on(tmp_path):
+    fill(tmp_path, ["good.png"])
+    fill(tmp_path, ["text.png"], b"this is not an image\n")
+    fill(tmp_path, ["cut.jpg"], saved(PIXELS, "JPEG")[:-40])
+    fill(tmp_path, ["empty.webp"], b"")
+    fill(tmp_path, ["inner.zip"], b"PK\x03\x04...")
+    suspects = read_all(tmp_path)
+    kinds = {name: s.error and s.error.kind for name, s in suspects.items()}
+    bad = dict.fromkeys(["cut.jpg", "empty.webp", "text.png"], "unreadable")
+    assert kinds == {**bad, "inner.zip": "refused", "good.png": None}
+    text = suspects["text.png"]
+    assert text.error is not None and "found text, expected" in text.error.message
+    assert text.sha256 == hashlib.sha256(b"this is not an image\n").hexdigest()
+    assert (text.pixels, text.pixels_sha256, text.width, text.format, text.intake) == (None, None, None, None, ())
+    good = suspects["good.png"].pixels
+    assert good is not None and np.array_equal(good, PIXELS)
+
+
+def test_a_suspect_carries_both_hashes_and_its_transforms():
+    suspect = suspect_from_bytes(PNG + b"tail", "x.png")
+    assert suspect.sha256 == hashlib.sha256(PNG + b"tail").hexdigest()
+    assert suspect.pixels_sha256 == hashlib.sha256(b"7x5:" + PIXELS.tobytes()).hexdigest()
+    assert [t["step"] for t in suspect.intake] == ["decode", "trailing_bytes"]
+    assert (suspect.width, suspect.height, suspect.format, suspect.codec) == (7, 5, "PNG", "png")
+
+
+def test_a_file_above_the_size_limit_is_hashed_but_refused(tmp_path):
+    fill(tmp_path, ["x.png"])
+    (file,) = list_suspects([tmp_path])
+    suspect = read_suspect(file, Limits(max_bytes=len(PNG) - 1))
+    assert suspect.error is not None and suspect.error.kind == "refused"
+    assert suspect.sha256 == hashlib.sha256(PNG).hexdigest()
+    assert read_suspect(file, Limits(max_bytes=len(PNG))).error is None
+
+
+def test_zip_members_are_read_by_place_so_that_none_hides_behind_its_name(tmp_path):
+    other = saved(SQUARE)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("same.png", PNG)
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("same.png", other)
+    suspects = [read_suspect(pickle.loads(pickle.dumps(f))) for f in list_suspects([tmp_path / "x.zip"])]
+    assert [s.sha256 for s in suspects] == [hashlib.sha256(data).hexdigest() for data in (PNG, other)]
+
+
+def test_a_damaged_zip_member_is_reported_and_the_rest_goes_on(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("bad.png", PNG)
+        archive.writestr("good.png", PNG)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(PNG, PNG[:-20] + bytes(20), 1))
+    suspects = read_all(path)
+    assert suspects["bad.png"].error is not None and suspects["bad.png"].error.kind == "unreadable"
+    assert suspects["good.png"].error is None
+
+
+def test_an_image_with_a_zip_behind_it_is_an_image(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("inside.png", PNG)
+    (tmp_path / "both.png").write_bytes(PNG + (tmp_path / "x.zip").read_bytes())
+    (file,) = list_suspects([tmp_path / "both.png"])
+    assert read_suspect(file).intake[-1]["step"] == "trailing_bytes"
+
+
+@given(st.binary(max_size=60))
+def test_no_content_makes_reading_raise(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.png"
+    path.write_bytes(content)
+    assert read_suspect(SuspectFile("any.png", path)).error is not None
+
+
+def test_a_generated_image_comes_through_intake_unchanged():
+    target = prepare_target(suspect_from_bytes(encode_png(SQUARE), "g"), 5)
+    assert np.array_equal(target.pixels, SQUARE)
+    assert target.sha256 == pixels_sha256(SQUARE) and target.transforms == ()
+
+
+def test_a_target_is_the_square_that_was_asked_for():
+    suspect = suspect_from_bytes(PNG, "x.png")
+    with pytest.raises(ImageError, match="7 x 5 pixels, expected a square"):
+        prepare_target(suspect, 5)
+    assert (prepare_side(suspect, "crop"), prepare_side(suspect, "letterbox")) == (5, 7)
+    cropped = prepare_target(suspect, 5, "crop")
+    assert np.array_equal(cropped.pixels, PIXELS[:, 1:6]) and cropped.sha256 == pixels_sha256(PIXELS[:, 1:6])
+    with pytest.raises(ValueError, match="no decoded pixels"):
+        prepare_target(suspect_from_bytes(b"", "x.png"), 5, "crop")
+
+
+@pytest.mark.parametrize(
+    ("data", "label"),
+    [
+        (saved(SQUARE, "GIF"), "png, scale 0.5"),
+        (saved(SQUARE, "JPEG", quality=75), "jpeg q75, scale 0.5"),
+        (saved(SQUARE, "WEBP"), "webp, scale 0.5"),
+    ],
+)
+def test_a_stratum_is_estimated_from_the_file(data, label):
+    suspect = suspect_from_bytes(data, "x")
+    stratum = estimate_stratum(suspect, prepare_side(suspect), 10)
+    assert stratum.label() == label
+    assert Stratum.from_json(json.loads(json.dumps(stratum.to_json()))) == stratum
+
+
+PNG_1, PNG_2 = Stratum("png"), Stratum("png", None, 2.0)
+Q75, Q80 = Stratum("jpeg", 75), Stratum("jpeg", 80)
+
+
+@pytest.mark.parametrize(
+    ("stratum", "match"),
+    [
+        (Stratum("png", None, 1.1), PNG_1),
+        (Stratum("png", None, 0.9), PNG_1),
+        (Stratum("png", None, 1.11), None),
+        (Stratum("png", None, 2.1), PNG_2),
+        (Stratum("jpeg", 70), Q75),
+        (Stratum("jpeg", 77), Q75),
+        (Stratum("jpeg", 78), Q80),
+        (Stratum("jpeg", 85), Q80),
+        (Stratum("jpeg", 86), None),
+        (Stratum("jpeg", 69), None),
+        (Stratum("jpeg", 75, 2.0), None),
+        (Stratum("jpeg", None), None),
+        (Stratum("webp"), None),
+    ],
+)
+def test_a_stratum_matches_the_nearest_calibrated_one_within_5_and_10_percent(stratum, match):
+    assert match_stratum(stratum, [PNG_1, PNG_2, Q75, Q80]) == match
