@@ -10,7 +10,7 @@ CANDIDATES := --candidate emoji-a=$(MODELS)/emoji-a.safetensors --candidate emoj
 DATA := tests/data/emoji-portraits-64.zip
 REALS := --real $(DATA) --split held-out,held-out-style,held-out-subject
 CALIBRATION := attribution/demo/calibration.json
-STEPS ?= 40
+STEPS ?= 60
 FIGURES := runs/figures
 
 .PHONY: demo test lint calibration figures clean
@@ -32,7 +32,7 @@ calibration: $(VENV)/.installed-test
 	mkdir -p $(FIGURES)
 	$(BIN)/python -m tests.benchmarks.demo_suspects > $(FIGURES)/excluded
 	$(BIN)/latentprint calibrate $(CANDIDATES) $(REALS) --exclude "$$(cat $(FIGURES)/excluded)" --control-split held-out \
-		--steps $(STEPS) --seed 0 --alpha 0.05 --lambda 1 --out $(CALIBRATION)
+		--steps $(STEPS) --batch-size 16 --seed 0 --alpha 0.05 --lambda 1 --out $(CALIBRATION)
 	rm -rf $(FIGURES)/demo && $(BIN)/latentprint demo --out $(FIGURES)/demo
 	$(MAKE) figures
 
