@@ -9,9 +9,9 @@ import numpy as np
 
 from attribution.projector import LatentStatistics, Projection, ProjectionConfig, image_seed, latent_statistics, project
 from attribution.store import RunStore
-from generator import LPIPS, Generator, load_generator
-from generator.files import file_sha256, read_provenance
+from generator import LPIPS, Generator
 from generator.images import to_unit
+from generator.loading import open_generator
 
 LARGEST_BATCH = 4096  # every batch is padded to its size
 
@@ -32,13 +32,14 @@ def load_candidates(files: dict[str, Path], device: str = "cpu") -> list[Candida
     """Read every candidate's generator file. Raises ValueError naming a file that is not one, or given twice."""
     candidates: list[Candidate] = []
     for name, path in files.items():
-        G, sha256 = load_generator(path, device), file_sha256(path)
+        opened = open_generator(path, device)
         for other in candidates:
-            if other.sha256 == sha256:
+            if other.sha256 == opened.sha256:
                 raise ValueError(
                     f"{path}: found the same file as candidate {other.name}, expected different generators"
                 )
-        candidates.append(Candidate(name, Path(path), sha256, G, latent_statistics(G), read_provenance(path)))
+        G = opened.generator
+        candidates.append(Candidate(name, Path(path), opened.sha256, G, latent_statistics(G), opened.provenance))
     return candidates
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch.overrides import TorchFunctionMode
 
 from generator.networks import Generator, GeneratorConfig
@@ -18,6 +17,14 @@ from generator.networks import Generator, GeneratorConfig
 GENERATOR_FORMAT = "latentprint.generator/1"
 DISCRIMINATOR_FORMAT = "latentprint.discriminator/1"
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+SAFETENSORS_TYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.uint8: "U8",
+}
 DEEPEST = 32  # levels of objects and lists in a provenance: reports show all of them
 
 
@@ -27,12 +34,13 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomically(path: str | Path, data: bytes) -> None:
+def write_atomically(path: str | Path, *chunks: bytes | memoryview) -> None:
     """Write a file so that a reader sees the old bytes or all of the new ones. Raises OSError that names the file."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(data)
+        with open(partial, "wb") as file:
+            file.writelines(chunks)
         os.replace(partial, path)
     except BaseException as error:
         with suppress(OSError):  # a full disk, say: what failed first is what matters
@@ -50,19 +58,35 @@ def remove_partial_files(folder: Path) -> None:
 
 
 def safetensors_bytes(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
-    """The bytes of a .safetensors file, the same for the same content: the library leaves the metadata's order open."""
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    """The bytes of a .safetensors file, the same for the same content."""
+    return b"".join(_safetensors_chunks(tensors, metadata))
+
+
+def _safetensors_chunks(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> list[bytes | memoryview]:
+    """Header and numbers of a .safetensors file, without a copy of the numbers.
+
+    The library copies them twice, and leaves the order of the metadata open: here it is sorted.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    chunks: list[bytes | memoryview] = []
+    end = 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0])):
+        numbers = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        start, end = end, end + len(numbers)
+        header[name] = {
+            "dtype": SAFETENSORS_TYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+        chunks.append(numbers.numpy().data)
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
-    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+    text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of 8
+    return [len(text).to_bytes(8, "little") + text, *chunks]
 
 
 def save_network(network: torch.nn.Module, path: str | Path, metadata: dict[str, str]) -> None:
     """Write a network's tensors and metadata atomically as .safetensors."""
-    write_atomically(path, safetensors_bytes(network.state_dict(), metadata))
+    write_atomically(path, *_safetensors_chunks(network.state_dict(), metadata))
 
 
 def save_generator(generator: Generator, path: str | Path, provenance: dict[str, Any] | None = None) -> None:
@@ -74,6 +98,20 @@ def save_generator(generator: Generator, path: str | Path, provenance: dict[str,
         "provenance": json.dumps(provenance or {}, sort_keys=True),
     }
     save_network(generator, path, metadata)
+
+
+def discriminator_beside(path: Path) -> Path:
+    """X.safetensors -> X.discriminator.safetensors."""
+    return path.with_name(f"{path.stem}.discriminator.safetensors")
+
+
+def save_discriminator(discriminator: torch.nn.Module, generator_path: Path, provenance: dict[str, Any]) -> Path:
+    """Write a discriminator beside its generator's file; return its path."""
+    path = discriminator_beside(generator_path)
+    save_network(
+        discriminator, path, {"format": DISCRIMINATOR_FORMAT, "provenance": json.dumps(provenance, sort_keys=True)}
+    )
+    return path
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
@@ -107,7 +145,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-class _WithoutMemory(TorchFunctionMode):
+class WithoutMemory(TorchFunctionMode):
     """Networks built in it have tensors of the right shapes on the meta device; small constants stay real.
 
     Drawing and scaling are left out: without memory they change nothing, and PyTorch loads for a second to do them.
@@ -123,7 +161,7 @@ class _WithoutMemory(TorchFunctionMode):
         return func(*args, **kwargs or {})
 
 
-def load_generator(path: str | Path, device: str | torch.device = "cpu") -> Generator:
+def load_generator_file(path: str | Path, device: str | torch.device = "cpu") -> Generator:
     """Read a generator file: frozen, in eval mode.
 
     Raises ValueError, naming the file, for anything that is not a generator file, lacks, adds or misshapes a tensor,
@@ -134,7 +172,7 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> Gene
         config = GeneratorConfig(**json.loads(_read_metadata(path)["config"]))
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: found settings that no generator has ({error})") from error
-    with _WithoutMemory():  # settings may ask for more than there is; the file's tensors take the places
+    with WithoutMemory():  # settings may ask for more than there is; the file's tensors take the places
         generator = Generator(config)
     tensors = _matched(path, _read(path, "a generator file")[1], generator)
     generator.load_state_dict(tensors, assign=True)

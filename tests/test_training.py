@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from generator.files import file_sha256, load_discriminator, load_generator, read_provenance
+from generator import load_generator
+from generator.files import discriminator_beside, file_sha256, load_discriminator, read_provenance
+from generator.loading import open_generator
 from generator.networks import GeneratorConfig, build_discriminator
 from training import loop, step
 from training.augment import BGC, CATEGORIES
@@ -19,7 +21,7 @@ from training.dataset import TrainingImages
 from training.loop import train
 from training.state import TrainingState
 from training.step import train_step
-from training.transfer import discriminator_beside, start_from
+from training.transfer import start_from
 
 BATCH = 4
 CONFIG = TrainingConfig(
@@ -326,7 +328,7 @@ def parent(tmp_path_factory):
 
 def test_a_run_takes_over_the_generator_and_its_discriminator(parent):
     state = TrainingState(CONFIG)
-    start_from(state, parent)
+    start_from(state, open_generator(parent))
     given = load_generator(parent).state_dict()
     assert_same_network(state.G.state_dict(), given)
     assert_same_network(state.G_ema.state_dict(), given)
@@ -342,7 +344,7 @@ def test_a_run_without_a_discriminator_file_starts_a_new_one(parent, tmp_path):
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes(parent.read_bytes())
     state = TrainingState(CONFIG)
-    start_from(state, alone)
+    start_from(state, open_generator(alone))
     assert_same_network(state.G.state_dict(), load_generator(parent).state_dict())
     assert_same_network(state.D.state_dict(), TrainingState(CONFIG).D.state_dict())
 
@@ -350,12 +352,12 @@ def test_a_run_without_a_discriminator_file_starts_a_new_one(parent, tmp_path):
 def test_path_lengths_start_at_what_the_generator_has(parent):
     """Averaged over many of the first lengths, by steps that don't train."""
     state = TrainingState(replace(CONFIG, lr=0.0, path_length_interval=1, style_mixing=0))
-    start_from(state, parent)
+    start_from(state, open_generator(parent))
     first = state.path_length_mean.item()
     lengths = [train_step(state, DATA)["path_length"] for _ in range(20)]
     assert first == pytest.approx(np.mean(lengths), rel=0.25)
     without = TrainingState(replace(CONFIG, path_length=0))
-    start_from(without, parent)
+    start_from(without, open_generator(parent))
     assert without.path_length_mean == 0
 
 
@@ -382,7 +384,7 @@ def test_a_run_from_a_file_resumes_to_the_same_bits_and_names_its_parent(parent,
 
 def test_a_warm_up_trains_the_discriminator_alone(parent):
     state = TrainingState(replace(CONFIG, warmup_kimg=2 * BATCH / 1000))
-    start_from(state, parent)
+    start_from(state, open_generator(parent))
     G, D = ({k: v.clone() for k, v in network.state_dict().items()} for network in (state.G, state.D))
     for _ in range(2):
         assert "loss_g" not in train_step(state, DATA)

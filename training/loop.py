@@ -9,15 +9,9 @@ from typing import Any
 
 import torch
 
-from generator.files import (
-    DISCRIMINATOR_FORMAT,
-    file_sha256,
-    read_provenance,
-    save_generator,
-    save_network,
-    write_atomically,
-)
+from generator.files import save_discriminator, save_generator, write_atomically
 from generator.images import encode_png, image_grid, to_pixels
+from generator.loading import OpenedGenerator, open_generator
 from training.config import TrainingConfig
 from training.dataset import TrainingImages
 from training.state import TrainingState, load_checkpoint, save_checkpoint
@@ -54,7 +48,8 @@ def train(
     OUT/snapshots/<kimg>.safetensors. init: generator file to start from. Raises ValueError where OUT holds a run with
     other settings or data, or init a network of another configuration.
     """
-    parent = _parent_record(init) if init else None
+    opened = open_generator(init) if init else None
+    parent = _parent_record(opened) if opened else None
     if parent:
         config = replace(config, parent_sha256=parent["sha256"])
     out.mkdir(parents=True, exist_ok=True)
@@ -63,8 +58,8 @@ def train(
     if checkpoint.exists():
         load_checkpoint(state, checkpoint, data.sha256)
         _drop_metrics_after(out / "metrics.jsonl", state.images / 1000)
-    elif init:
-        start_from(state, init)
+    elif opened:
+        start_from(state, opened)
     total = int(config.kimg * 1000)
     logged = checkpointed = time.monotonic()
     window: list[dict[str, float]] = []
@@ -112,13 +107,11 @@ def _append_metrics(path: Path, state: TrainingState, window: list[dict[str, flo
         file.write(json.dumps(line | means) + "\n")
 
 
-def _parent_record(init: Path) -> dict[str, Any]:
+def _parent_record(opened: OpenedGenerator) -> dict[str, Any]:
     """What the provenance says of the generator that a run starts from: its hash, and what had been trained by then."""
-    made = read_provenance(init)
+    made = opened.provenance
     before = made.get("parent", {})
-    return {"sha256": file_sha256(init)} | {
-        name: made.get(name, 0) + before.get(name, 0) for name in ("kimg", "seconds")
-    }
+    return {"sha256": opened.sha256} | {name: made.get(name, 0) + before.get(name, 0) for name in ("kimg", "seconds")}
 
 
 def write_snapshot(state: TrainingState, out: Path, data_sha256: str, parent: dict[str, Any] | None = None) -> None:
@@ -134,8 +127,7 @@ def write_snapshot(state: TrainingState, out: Path, data_sha256: str, parent: di
     (out / "snapshots").mkdir(exist_ok=True)
     save_generator(state.G_ema, out / "snapshots" / f"{kimg:06d}.safetensors", provenance)
     save_generator(state.G_ema, out / "generator.safetensors", provenance)
-    metadata = {"format": DISCRIMINATOR_FORMAT, "provenance": json.dumps(provenance, sort_keys=True)}
-    save_network(state.D, out / "generator.discriminator.safetensors", metadata)
+    save_discriminator(state.D, out / "generator.safetensors", provenance)
     z = torch.randn(SAMPLES, state.G_ema.z_dim, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         pixels = to_pixels(state.G_ema(z.to(state.path_length_mean.device)))

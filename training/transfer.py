@@ -5,22 +5,18 @@ from pathlib import Path
 
 import torch
 
-from generator.files import load_discriminator, load_generator
+from generator.files import discriminator_beside, load_discriminator
+from generator.loading import OpenedGenerator
 from training.losses import path_lengths
 from training.state import TrainingState
 
 
-def discriminator_beside(path: Path) -> Path:
-    """X.safetensors -> X.discriminator.safetensors."""
-    return path.with_name(f"{path.stem}.discriminator.safetensors")
-
-
-def start_from(state: TrainingState, path: Path) -> None:
-    """Take over G, also as its average, and D where its file lies beside G's.
+def start_from(state: TrainingState, opened: OpenedGenerator) -> None:
+    """Take over G, also as its average, and D where its file lies beside G's, or the checkpoint holds one.
 
     Raises ValueError for a generator of another configuration, or a file that is damaged or doesn't fit.
     """
-    parent = load_generator(path)
+    path, parent = opened.path, opened.generator
     found, expected = asdict(parent.config), asdict(state.config.network)
     different = [name for name in expected if found[name] != expected[name]]
     if different:
@@ -30,8 +26,19 @@ def start_from(state: TrainingState, path: Path) -> None:
     state.G_ema.load_state_dict(parent.state_dict())
     if discriminator_beside(path).exists():
         load_discriminator(discriminator_beside(path), state.D)
+    elif opened.discriminator:
+        _take_over(opened.discriminator.state_dict(), state.D, path)
     if state.config.path_length:
         state.path_length_mean.copy_(_mean_path_length(state))
+
+
+def _take_over(found: dict[str, torch.Tensor], D: torch.nn.Module, path: Path) -> None:
+    """Fill D with the tensors of a foreign checkpoint's. Raises ValueError where it has another shape."""
+    expected = {name: tensor.shape for name, tensor in D.state_dict().items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found or name not in expected or found[name].shape != expected[name]:
+            raise ValueError(f"{path}: found a discriminator that differs in {name}, expected one of G's configuration")
+    D.load_state_dict(found)
 
 
 def _mean_path_length(state: TrainingState) -> torch.Tensor:
