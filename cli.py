@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -335,6 +335,86 @@ def generate(
         for seed, pixels in zip(chunk, sample_images(G, chunk, psi), strict=True):
             write_atomically(out / f"seed{seed:06d}.png", encode_png(pixels))
     stdout.print(f"{len(numbers)} images: {out}", markup=False)
+
+
+CheckpointArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A checkpoint of NVIDIA's, rosinality, GenForce or MMGeneration.")
+]
+WhichOption = Annotated[
+    Literal["ema", "raw"], typer.Option(help="The averaged generator, or the one that was trained.")
+]
+ChannelOrderOption = Annotated[Literal["rgb", "bgr"], typer.Option(help="bgr: for MMGeneration networks that need it.")]
+
+
+@app.command("import")
+def import_(
+    file: CheckpointArgument,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.safetensors", help="The generator file to write.")] = None,
+    which: WhichOption = "ema",
+    channel_order: ChannelOrderOption = "rgb",
+    inspect: Annotated[bool, typer.Option("--inspect", help="Print what is in the file; import nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn a foreign checkpoint into a generator file, executing nothing in it."""
+    from generator.files import save_discriminator, save_generator
+    from generator.importers import import_checkpoint, inspect_checkpoint
+
+    if inspect:
+        _print_inspection(inspect_checkpoint(file, which, channel_order), as_json)
+        return
+    if out is None or out.suffix != ".safetensors":
+        raise ValueError(f"--out: found {out or 'nothing'}, expected a file that ends in .safetensors, or --inspect")
+    imported = import_checkpoint(file, which, channel_order)
+    save_generator(imported.generator, out, imported.provenance)
+    paths = [out]
+    if imported.discriminator:
+        paths.append(save_discriminator(imported.discriminator, out, imported.provenance))
+    if as_json:
+        stdout.print(json.dumps(imported.provenance | {"files": [str(p) for p in paths]}), markup=False)
+        return
+    config = imported.generator.config
+    stdout.print(f"{imported.format}: {config.resolution} x {config.resolution}, {_millions(imported.generator)}")
+    for note in imported.provenance["imported_notes"]:
+        stdout.print(f"note: {note}", markup=False)
+    for path in paths:
+        stdout.print(str(path), markup=False)
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A generator file, or a foreign checkpoint.")],
+    to: Annotated[str, typer.Option(help="rosinality or ada-pytorch-state.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.pt", help="The torch file to write.")],
+) -> None:
+    """Write a generator as a plain state dict for another tool."""
+    from generator.importers.exporting import export_checkpoint
+    from generator.loading import open_generator
+
+    opened = open_generator(file)
+    export_checkpoint(opened.generator, out, to, opened.discriminator)
+    stdout.print(str(out), markup=False)
+
+
+def _millions(network: Any) -> str:
+    return f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} million parameters"
+
+
+def _print_inspection(found: Any, as_json: bool) -> None:
+    if as_json:
+        stdout.print(json.dumps(asdict(found)), markup=False)
+        return
+    for name in ("path", "sha256", "size", "container", "format", "problem"):
+        stdout.print(f"{name}: {_plain(str(getattr(found, name) or 'none'))}", markup=False)
+    for name, value in (found.config or {}).items():
+        stdout.print(f"  {name}: {value}", markup=False)
+    for note in found.notes:
+        stdout.print(f"note: {_plain(note)}", markup=False)
+    stdout.print(f"\nnamed in the file, none of it executed: {len(found.globals)}")
+    for use in found.globals:
+        stdout.print(f"  {_plain(f'{use.module}.{use.name}')} x {use.count}: {use.meaning}", markup=False)
+    stdout.print(f"\ntensors: {len(found.tensors)}")
+    for tensor in found.tensors:
+        stdout.print(f"  {_plain(tensor.name)} {list(tensor.shape)} {tensor.dtype}", markup=False)
 
 
 @app.command()

@@ -1,0 +1,49 @@
+"""What a format's reader finds in a checkpoint, before any network is built."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from generator.importers.matching import Rule
+from generator.importers.stored_tensors import StoredTensor
+from generator.networks import GeneratorConfig
+
+
+@dataclass(frozen=True)
+class ForeignGenerator:
+    """A generator's settings and tensors. filters: sums of resampling filters; lacking: what it has not."""
+
+    config: GeneratorConfig
+    tensors: dict[str, StoredTensor]
+    rules: Sequence[Rule]
+    filters: Mapping[str, float] = field(default_factory=dict)
+    lacking: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class ForeignDiscriminator:
+    """A discriminator's settings and tensors; label_layers: depth of its label mapping, where it is conditional."""
+
+    tensors: dict[str, StoredTensor]
+    rules: Sequence[Rule]
+    filters: Mapping[str, float] = field(default_factory=dict)
+    group_size: int = 4
+    clamp: float | None = None
+    label_layers: int = 0
+
+
+@dataclass(frozen=True)
+class ForeignCheckpoint:
+    """A checkpoint of a known format. settings: as the file records them; notes: sentences for the user."""
+
+    format: str
+    generator: ForeignGenerator
+    discriminator: ForeignDiscriminator | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def only_rgb(channel_order: str, format_name: str) -> None:
+    """Raise ValueError for another channel order than RGB, of a format that has no other."""
+    if channel_order != "rgb":
+        raise ValueError(f"--channel-order: found {channel_order} for a {format_name} checkpoint, expected rgb")
