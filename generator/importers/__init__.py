@@ -94,7 +94,7 @@ def import_checkpoint(path: str | Path, which: str = "ema", channel_order: str =
         "imported_format": checkpoint.format,
         "imported_which": which,
         "imported_settings": checkpoint.settings,
-        "imported_notes": [*checkpoint.notes, *made, *notes],
+        "imported_notes": [*container.notes, *checkpoint.notes, *made, *notes],
     }
     return ImportedCheckpoint(checkpoint.format, G.eval().requires_grad_(False), D, provenance)
 
@@ -121,7 +121,7 @@ def inspect_checkpoint(path: str | Path, which: str = "ema", channel_order: str 
         format=checkpoint.format if checkpoint else None,
         config=asdict(checkpoint.generator.config) if checkpoint else None,
         problem=problem,
-        notes=checkpoint.notes if checkpoint else (),
+        notes=(*(container.notes if container else ()), *(checkpoint.notes if checkpoint else ())),
         tensors=tuple(tensors),
         globals=_uses(container.globals if container else Counter()),
     )

@@ -10,6 +10,7 @@ from typing import Any
 from generator.importers.containers import Container
 from generator.importers.foreign import ForeignCheckpoint, ForeignDiscriminator, ForeignGenerator, only_rgb
 from generator.importers.matching import Rule, count, feature_map_rule, shape_of
+from generator.importers.pickled import described
 from generator.importers.places import convolutions, discriminator_blocks, rgb_layers
 from generator.importers.records import Module, as_dict, as_module, is_module, state_dict
 from generator.importers.stored_tensors import StoredTensor
@@ -49,7 +50,7 @@ def read(container: Container, which: str, channel_order: str) -> ForeignCheckpo
     G = as_module(entries[name], container)
     assert G is not None
     if G.class_name != "Generator" or "synthesis" not in G.children or "mapping" not in G.children:
-        raise ValueError(f"found a network of class {ascii(G.class_name)[:40]}, expected a Generator")
+        raise ValueError(f"found a network of class {described(G.class_name)}, expected a Generator")
     if "input" in G.children["synthesis"].children:
         raise ValueError(
             "found a StyleGAN3 network, expected a StyleGAN2 one: its alias-free synthesis network "
@@ -69,14 +70,15 @@ def read(container: Container, which: str, channel_order: str) -> ForeignCheckpo
 def _read_state(container: Container, entries: dict[str, Any], name: str) -> ForeignCheckpoint:
     settings = _plain(entries.get("init_kwargs"))
     synthesis = settings.get("synthesis_kwargs", settings)
-    if "conv_clamp" not in synthesis:
+    if type(synthesis) is not dict or "conv_clamp" not in synthesis:
         raise ValueError("found a plain state dict without init_kwargs, expected conv_clamp: it changes the images")
     generator = _generator(state_dict(entries[name], container) or {}, _number(synthesis["conv_clamp"]))
     tensors = state_dict(entries.get("D"), container)
     discriminator = None
     if tensors is not None:
         own = _plain(entries.get("D_init_kwargs"))
-        group_size = own.get("epilogue_kwargs", {}).get("mbstd_group_size", 4)
+        epilogue = own.get("epilogue_kwargs")
+        group_size = epilogue.get("mbstd_group_size", 4) if type(epilogue) is dict else 4
         discriminator = _discriminator_of(tensors, generator.config, group_size, _number(own.get("conv_clamp")))
     return ForeignCheckpoint(STATE_FORMAT, generator, discriminator, settings)
 
@@ -153,7 +155,7 @@ def _discriminator_of(
     tensors: dict[str, StoredTensor], config: GeneratorConfig, group_size: int, clamp: float | None
 ) -> ForeignDiscriminator:
     if type(group_size) is not int or group_size < 1:
-        raise ValueError(f"found a minibatch group of {group_size!r}, expected a whole number from 1")
+        raise ValueError(f"found a minibatch group of {described(group_size)}, expected a whole number from 1")
     layers = count(tensors, "mapping.fc{}.weight")
     rules = tuple(discriminator_rules(config, layers))
     return ForeignDiscriminator(tensors, rules, discriminator_filters(config), group_size, clamp, layers)
@@ -197,7 +199,7 @@ def _require(network: Module) -> None:
         for attribute, expected in required.items():
             found = module.attributes.get(attribute, expected)
             if found != expected:
-                raise ValueError(f"{place}: found {attribute} {ascii(found)[:40]}, expected {expected!r}")
+                raise ValueError(f"{place}: found {attribute} {described(found)}, expected {expected!r}")
 
 
 def _clamp(network: Module, classes: tuple[str, ...]) -> float | None:
@@ -212,7 +214,7 @@ def _clamp(network: Module, classes: tuple[str, ...]) -> float | None:
 def _number(value: Any) -> float | None:
     if value is None or type(value) in (int, float):
         return value
-    raise ValueError(f"conv_clamp: found {ascii(value)[:40]}, expected a number or none")
+    raise ValueError(f"conv_clamp: found {described(value)}, expected a number or none")
 
 
 def _plain(value: Any, depth: int = 0) -> dict[str, Any]:

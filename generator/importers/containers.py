@@ -1,9 +1,6 @@
 """What foreign checkpoints are wrapped in: a bare pickle, a torch zip archive, or torch's older sequence of pickles."""
 
 import mmap
-import os
-import struct
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from generator.importers.inert_pickle import MOST_OPCODES, read_pickle
-from generator.importers.pickled import Global, PersistentId, PickledValue
-from generator.importers.stored_tensors import TORCH_TYPES, Storage, find_storage, numpy_size
+from generator.importers.pickled import Global, PersistentId, PickledValue, described
+from generator.importers.stored_tensors import LARGEST_SIZE, TORCH_TYPES, Storage, find_storage, numpy_size
+from generator.importers.zip_archives import MOST_ENTRIES, ZIP_START, unread_after, zip_entries
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 NESTED_OPCODES = 1_000  # of a storage saved inside a byte string
-MOST_ENTRIES = 50_000
-LARGEST_DIRECTORY = 2**23  # bytes: zipfile makes objects of all entries before they can be counted
-ZIP_START, PICKLE_START = b"PK\x03\x04", b"\x80"
-LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+PICKLE_START = b"\x80"
 
 # What other files begin with, for a sentence that says what was found.
 OTHER_STARTS = {
@@ -43,7 +38,9 @@ class Container:
     value: Any = None
     globals: Counter[Global] = field(default_factory=Counter)
     _storages: Callable[[str, str, int], Storage] | None = None
+    notes: list[str] = field(default_factory=list)
     _nested: dict[int, tuple[Any, Storage]] = field(default_factory=dict)
+    _encoded: dict[int, tuple[str, bytes]] = field(default_factory=dict)
 
     def find(self, persistent_id: Any) -> Storage:
         """The storage of a torch persistent id: ("storage", class, key, location, number of elements, ...)."""
@@ -62,6 +59,15 @@ class Container:
             self._nested[id(data)] = (data, find_storage(inner.value, inner))
         return self._nested[id(data)][1]
 
+    def encoded(self, text: str) -> bytes:
+        """The bytes of Latin-1 text, made once. Raises ValueError for other text."""
+        if id(text) not in self._encoded:  # the text is kept, so that its id stays its own
+            try:
+                self._encoded[id(text)] = (text, text.encode("latin-1"))
+            except UnicodeEncodeError as error:
+                raise ValueError("found text beyond Latin-1 in the place of bytes, expected bytes") from error
+        return self._encoded[id(text)][1]
+
 
 def parse_persistent_id(value: Any) -> tuple[str, str, int]:
     """(type, key, number of elements) of torch's persistent id. Raises ValueError for another form."""
@@ -69,7 +75,7 @@ def parse_persistent_id(value: Any) -> tuple[str, str, int]:
         _, named, key, _, count = value[:5]
         if isinstance(named, Global) and named.module in ("torch", "torch.cuda", "torch.storage"):
             kind = "Byte" if named.name == "UntypedStorage" else named.name.removesuffix("Storage")
-            if kind in TORCH_TYPES and type(key) is str and type(count) is int and count >= 0:
+            if kind in TORCH_TYPES and type(key) is str and type(count) is int and 0 <= count <= LARGEST_SIZE:
                 return kind, key, count
     raise ValueError("found a reference of another form than torch's to a storage, expected its type, key and size")
 
@@ -105,14 +111,14 @@ def open_container(data: memoryview, most_opcodes: int = MOST_OPCODES) -> Contai
         raise
     if first.value == LEGACY_MAGIC and type(first.value) is int:
         return _open_legacy(data, first.end, most_opcodes)
-    return Container("pickle", first.value, first.globals)
+    return Container("pickle", first.value, first.globals, notes=unread_after(data, first.end))
 
 
 # ---------------------------------------------------------------- torch zip
 
 
 def _open_zip(data: memoryview, most_opcodes: int) -> Container:
-    entries = _zip_entries(data)
+    entries, notes = zip_entries(data, EXPECTED)
     pickles = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:
         raise ValueError(f"found a zip archive with {len(pickles)} data.pkl, expected one that torch.save wrote")
@@ -121,73 +127,15 @@ def _open_zip(data: memoryview, most_opcodes: int) -> Container:
         raise ValueError("found a TorchScript program, expected a checkpoint: a state dict or a pickled network")
     order = bytes(entries.get(f"{root}byteorder", memoryview(b"little")))
     if order != b"little":
-        raise ValueError(f"found byte order {order[:20]!a}, expected little")
+        raise ValueError(f"found byte order {described(order)}, expected little")
     pickled = read_pickle(entries[pickles[0]], 0, most_opcodes)
 
     def storage(kind: str, key: str, count: int) -> Storage:
         if f"{root}data/{key}" not in entries:
-            raise ValueError(f"storage {ascii(key)[:40]} is missing from the archive")
+            raise ValueError(f"storage {described(key)} is missing from the archive")
         return _storage(entries[f"{root}data/{key}"], kind, key, count)
 
-    return Container("torch zip", pickled.value, pickled.globals, storage)
-
-
-def _zip_entries(data: memoryview) -> dict[str, memoryview]:
-    """The entries of a zip archive as they lie in the file: torch stores them uncompressed."""
-    try:
-        with zipfile.ZipFile(_View(data)) as archive:
-            infos = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, OSError, struct.error, OverflowError) as error:
-        raise ValueError(f"found a damaged zip archive ({error}), expected {EXPECTED}") from error
-    if len(infos) > MOST_ENTRIES:
-        raise ValueError(f"found {len(infos):,} entries in the zip archive, expected at most {MOST_ENTRIES:,}")
-    entries: dict[str, memoryview] = {}
-    for info in infos:
-        name = ascii(info.filename)[:60]
-        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-            raise ValueError(f"found a compressed or encrypted zip entry {name}, expected stored ones")
-        if info.filename in entries:
-            raise ValueError(f"found the zip entry {name} twice, expected each once")
-        entries[info.filename] = _stored_entry(data, info)
-    return entries
-
-
-def _stored_entry(data: memoryview, info: zipfile.ZipInfo) -> memoryview:
-    header = data[info.header_offset : info.header_offset + LOCAL_HEADER.size]
-    if info.header_offset >= 0 and len(header) == LOCAL_HEADER.size and header[:4] == ZIP_START:
-        *_, name_length, extra_length = LOCAL_HEADER.unpack(header)
-        start = info.header_offset + LOCAL_HEADER.size + name_length + extra_length
-        if info.file_size <= len(data) - start:
-            return data[start : start + info.file_size]
-    raise ValueError(f"found the zip entry {ascii(info.filename)[:60]} outside the file, expected a whole archive")
-
-
-class _View:
-    """What `zipfile` needs of a file, over bytes that are already in memory."""
-
-    def __init__(self, data: memoryview):
-        self.data, self.at = data, 0
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.at, os.SEEK_END: len(self.data)}[whence]
-        if base + offset < 0:
-            raise OSError("a place before the file")
-        self.at = base + offset
-        return self.at
-
-    def read(self, count: int = -1) -> bytes:
-        end = len(self.data) if count < 0 else min(len(self.data), self.at + count)
-        if end - self.at > LARGEST_DIRECTORY:
-            raise OSError("a directory of more entries than checkpoints have")
-        taken = bytes(self.data[self.at : end])
-        self.at += len(taken)
-        return taken
+    return Container("torch zip", pickled.value, pickled.globals, storage, notes)
 
 
 # ---------------------------------------------------------------- torch legacy
@@ -208,23 +156,23 @@ def _open_legacy(data: memoryview, at: int, most_opcodes: int) -> Container:
     storages: dict[str, tuple[int, memoryview]] = {}
     for key in keys.value:
         if type(key) is not str or key not in types:
-            raise ValueError(f"found a storage {ascii(key)[:40]} that nothing refers to, expected known ones")
+            raise ValueError(f"found a storage {described(key)} that nothing refers to, expected known ones")
         count = int.from_bytes(data[at : at + 8], "little", signed=True)
         size = count * numpy_size(types[key])
         if not 0 <= size <= len(data) - at - 8:
-            raise ValueError(f"storage {ascii(key)[:40]} has {count:,} numbers, but the file ends before")
+            raise ValueError(f"storage {described(key)} has {count:,} numbers, but the file ends before")
         storages[key] = (count, data[at + 8 : at + 8 + size])
         at += 8 + size
 
     def storage(kind: str, key: str, count: int) -> Storage:
         if key not in storages:
-            raise ValueError(f"storage {ascii(key)[:40]} is missing from the file")
+            raise ValueError(f"storage {described(key)} is missing from the file")
         return _storage(storages[key][1], kind, key, count)
 
-    return Container("torch legacy", pickled.value, pickled.globals, storage)
+    return Container("torch legacy", pickled.value, pickled.globals, storage, unread_after(data, at))
 
 
 def _storage(data: memoryview, kind: str, key: str, count: int) -> Storage:
     if count * numpy_size(kind) > len(data):
-        raise ValueError(f"storage {ascii(key)[:40]} announces {count:,} numbers, but has {len(data):,} bytes")
+        raise ValueError(f"storage {described(key)} announces {count:,} numbers, but has {len(data):,} bytes")
     return Storage(data, kind)

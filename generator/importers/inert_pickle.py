@@ -6,6 +6,7 @@ read is bounded before memory is taken: numbers of opcodes and of keys, lengths 
 """
 
 import codecs
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -20,8 +21,9 @@ MOST_OPCODES = 2_000_000  # the largest real checkpoints, with their optimizers,
 def read_pickle(data: bytes | memoryview, start: int = 0, most_opcodes: int = MOST_OPCODES) -> PickledValue:
     """Read the pickle that begins at byte `start`, executing nothing.
 
-    Plain values come back as they are, byte strings of more than 4096 bytes as views into `data`, everything named or
-    called as `Global`, `Call` and `PersistentId`. Raises ValueError for what is malformed or beyond the limits.
+    Plain values come back as they are, byte arrays as bytes, byte strings of more than 4096 bytes as views into `data`,
+    everything named or called as `Global`, `Call` and `PersistentId`. Raises ValueError for what is malformed or beyond
+    the limits.
     """
     machine = Machine(memoryview(data), start)
     for _ in range(most_opcodes):
@@ -60,7 +62,8 @@ def _quoted(machine: Machine) -> str:
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
         machine.fail("text without quotation marks", "quoted text")
     try:
-        raw = codecs.escape_decode(line[1:-1])[0]
+        with warnings.catch_warnings(action="ignore"):  # of unknown escape sequences, which mean themselves
+            raw = codecs.escape_decode(line[1:-1])[0]
     except ValueError:
         machine.fail("an escape sequence that text does not have", "valid text")
     return machine.text(raw, "latin-1")

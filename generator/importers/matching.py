@@ -7,10 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from cuda_ops import setup_filter
+from generator.importers.pickled import described
 from generator.importers.stored_tensors import StoredTensor
 from generator.layers import RESAMPLING_TAPS
 
 MOST_NAMED = 5  # names in one sentence
+MOST_LAYERS = 256
+LARGEST_RESOLUTION = 1024
 FILTER_TOLERANCE = 1e-4
 
 
@@ -58,7 +61,7 @@ def check(
     for name, rule in by_name.items():
         expected = tuple(rule.conversion.to_theirs(torch.zeros(()).expand(shapes[rule.ours])).shape)
         if found[name].shape != expected:
-            misshapen.append(f"{name} {list(found[name].shape)} instead of {list(expected)}")
+            misshapen.append(f"{name[:80]} {list(found[name].shape)} instead of {list(expected)}")
     _refuse("tensors of other shapes", misshapen)
     unusual = sorted(name for name, gain in filters.items() if name in found and not _usual(found[name], gain))
     _refuse("other resampling filters than (1, 3, 3, 1), or of another gain", unusual)
@@ -85,7 +88,7 @@ def convert(
 def _refuse(what: str, names: list[str]) -> None:
     if names:
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-        listed = ", ".join(ascii(name)[1:-1] for name in names[:MOST_NAMED])
+        listed = ", ".join(described(name) for name in names[:MOST_NAMED])
         raise ValueError(f"found {what}: {listed}{more}, expected exactly the network's own")
 
 
@@ -103,6 +106,10 @@ def feature_map_rule(channels: dict[int, int]) -> dict[str, int]:
 
     Raises ValueError where no such rule does.
     """
+    if max(channels) > LARGEST_RESOLUTION:
+        raise ValueError(
+            f"found a network of {len(channels)} resolutions, expected at most {LARGEST_RESOLUTION} pixels"
+        )
     base, most = max(r * n for r, n in channels.items()), max(channels.values())
     if any(n != min(base // r, most) for r, n in channels.items()):
         raise ValueError(
@@ -126,4 +133,6 @@ def count(found: dict[str, StoredTensor], name: str, first: int = 0) -> int:
     number = first
     while name.format(number) in found:
         number += 1
+        if number > MOST_LAYERS:
+            raise ValueError(f"found more than {MOST_LAYERS} layers named {name}, expected fewer")
     return number - first

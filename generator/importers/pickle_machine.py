@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from generator.importers.pickled import Call, Global, PersistentId
+from generator.importers.pickled import Call, Global, PersistentId, described
 
 MOST_KEYS = 10_000  # keys other than text: their hashes can be made to collide
 LONGEST_LINE = 65_536  # of the opcodes that read a line
@@ -139,7 +139,7 @@ class Machine:
     def recall(self, index: int) -> None:
         """Push what was put into the memo."""
         if index not in self.memo:
-            self.fail(f"memo {index}, which nothing was put into", "one that is known")
+            self.fail(f"memo {described(index)}, which nothing was put into", "one that is known")
         self.push(self.memo[index])
 
     # ------------------------------------------------------------ names, calls and containers

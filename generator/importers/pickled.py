@@ -32,6 +32,24 @@ class PersistentId:
     value: Any
 
 
+LONGEST_DESCRIPTION = 60
+LARGEST_SHOWN = 2**128
+
+
+def described(value: Any) -> str:
+    """A few words for a value from a file, whatever it is, in little time: structures are not walked."""
+    if isinstance(value, str | bytes):
+        text = ascii(value[:LONGEST_DESCRIPTION])
+        return text if len(value) <= LONGEST_DESCRIPTION else f"{text[:LONGEST_DESCRIPTION]}..."
+    if isinstance(value, int) and abs(value) > LARGEST_SHOWN:
+        return f"a number of {value.bit_length()} bits"
+    if value is None or isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, Global):
+        return described(f"{value.module}.{value.name}")
+    return f"a value of type {type(value).__name__}"
+
+
 @dataclass(frozen=True)
 class PickledValue:
     """What one pickle holds, where it ends, and what it names."""

@@ -23,7 +23,7 @@ def as_dict(value: Any) -> dict[str, Any] | None:
     """The dictionary that a pickled value stands for, without keys that are not text; None where it is none."""
     if type(value) is dict:
         pairs = list(value.items())
-    elif isinstance(value, Call) and value.callee in DICTIONARIES:
+    elif isinstance(value, Call) and type(value.callee) is Global and value.callee in DICTIONARIES:
         pairs = list(value.entries)
         if value.args and type(value.args[0]) is list:  # Python 2: OrderedDict([[key, value], ...])
             pairs += [tuple(pair) for pair in value.args[0] if type(pair) in (list, tuple) and len(pair) == 2]
@@ -75,22 +75,25 @@ def is_module(value: Any) -> bool:
     return isinstance(value, Call) and value.callee == PERSISTENT_OBJECT
 
 
-def as_module(value: Any, storages: Storages, depth: int = 0) -> Module | None:
+def as_module(value: Any, storages: Storages) -> Module | None:
     """The network that a call of `_reconstruct_persistent_obj` stands for; its source text is not looked at.
 
     Raises ValueError for one that is malformed.
     """
-    if not is_module(value):
-        return None
+    return _module(value, storages, 0, set()) if is_module(value) else None
+
+
+def _module(value: Call, storages: Storages, depth: int, seen: set[int]) -> Module:
+    if depth > DEEPEST_MODULE or id(value) in seen:
+        raise ValueError(f"found networks more than {DEEPEST_MODULE} deep, or one in several places, expected a tree")
+    seen.add(id(value))
     meta = as_dict(value.args[0]) if len(value.args) == 1 else None
     state = as_dict(meta.get("state")) if meta else None
     if meta is None or state is None or type(meta.get("class_name")) is not str:
         raise ValueError("found a pickled network without class name and state, expected both")
-    if depth > DEEPEST_MODULE:
-        raise ValueError(f"found networks {depth} deep in one another, expected at most {DEEPEST_MODULE}")
     children = {}
     for name, item in (as_dict(state.get("_modules")) or {}).items():
-        child = as_module(item, storages, depth + 1) or _plain_module(item, storages)
+        child = _module(item, storages, depth + 1, seen) if is_module(item) else _plain_module(item, storages)
         if child is not None:
             children[name] = child
     tensors = _own_tensors(state, storages)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generator.importers.pickled import Call, Global, PersistentId
+from generator.importers.pickled import Call, Global, PersistentId, described
 
 MOST_DIMENSIONS = 8
 LARGEST_SIZE = 2**40
@@ -66,6 +66,10 @@ class Storages(Protocol):
         """The storage in bytes that torch.save wrote."""
         ...
 
+    def encoded(self, text: str) -> bytes:
+        """The bytes that old protocols write as Latin-1 text, made once."""
+        ...
+
 
 @dataclass(frozen=True)
 class StoredTensor:
@@ -77,9 +81,11 @@ class StoredTensor:
     strides: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        for what, values in (("offset", (self.offset,)), ("shape", self.shape), ("strides", self.strides)):
-            if not all(type(value) is int and 0 <= value <= LARGEST_SIZE for value in values):
-                raise ValueError(f"found a tensor of {what} {_short(values)}, expected whole numbers from 0")
+        for value in (self.offset, *self.shape[: MOST_DIMENSIONS + 1], *self.strides[: MOST_DIMENSIONS + 1]):
+            if type(value) is not int or not 0 <= value <= LARGEST_SIZE:
+                raise ValueError(
+                    f"found a tensor with {described(value)} as size, stride or offset, expected 0 or more"
+                )
         if len(self.shape) != len(self.strides) or len(self.shape) > MOST_DIMENSIONS:
             raise ValueError(f"found a tensor of {len(self.shape)} dimensions and {len(self.strides)} strides")
         available = len(self.storage.data) // self.numpy_type.itemsize
@@ -108,7 +114,8 @@ class StoredTensor:
         view = np.lib.stride_tricks.as_strided(numbers, self.shape, strides, writeable=False)
         if self.storage.type == "BFloat16":
             return torch.from_numpy(view.astype(np.int32) << 16).view(torch.float32)
-        return torch.from_numpy(view.astype(np.float32, copy=True, order="C"))
+        with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, which is refused
+            return torch.from_numpy(view.astype(np.float32, copy=True, order="C"))
 
 
 def stored_tensor(value: Any, storages: Storages) -> StoredTensor | None:
@@ -125,7 +132,7 @@ def stored_tensor(value: Any, storages: Storages) -> StoredTensor | None:
         elif module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"):
             return _torch_tensor(value, storages)
         elif module in NUMPY_MODULES:
-            return _numpy_array(value)
+            return _numpy_array(value, storages)
         else:
             return None
     raise ValueError("found a parameter within a parameter, expected a tensor")
@@ -148,7 +155,9 @@ def _torch_tensor(call: Call, storages: Storages) -> StoredTensor:
         scalar_type = call.args[6] if len(call.args) > 6 else None
         known = SCALAR_TYPES.get(scalar_type.name) if isinstance(scalar_type, Global) else None
         if known is None:
-            raise ValueError(f"found a tensor of type {_short(scalar_type)}, expected one of {', '.join(SCALAR_TYPES)}")
+            raise ValueError(
+                f"found a tensor of type {described(scalar_type)}, expected one of {', '.join(SCALAR_TYPES)}"
+            )
         storage = Storage(storage.data, known)
     return StoredTensor(storage, offset, shape, strides)
 
@@ -158,7 +167,7 @@ def find_storage(source: Any, storages: Storages) -> Storage:
     if isinstance(source, PersistentId):
         return storages.find(source.value)
     if isinstance(source, Call) and source.callee == Global("torch.storage", "_load_from_bytes"):
-        data = as_bytes(_first(source))
+        data = as_bytes(_first(source), storages)
         if data is not None:
             return storages.inside(data)
     raise ValueError("found a tensor without a storage, expected a reference to one")
@@ -174,7 +183,7 @@ NUMPY_MODULES = (
 )
 
 
-def _numpy_array(call: Call) -> StoredTensor | None:
+def _numpy_array(call: Call, storages: Storages) -> StoredTensor | None:
     if call.callee.name == "_reconstruct":
         if len(call.state) != 1 or type(call.state[0]) is not tuple or len(call.state[0]) != 5:
             raise ValueError("found a NumPy array without its state, expected shape, type and numbers")
@@ -186,11 +195,11 @@ def _numpy_array(call: Call) -> StoredTensor | None:
         (kind, raw), shape, fortran = call.args, (), False
     else:
         return None
-    data = as_bytes(raw)
+    data = as_bytes(raw, storages)
     if data is None:
         raise ValueError("found a NumPy array of Python objects, expected numbers")
-    if type(shape) is not tuple or not all(type(size) is int for size in shape):
-        raise ValueError(f"found a NumPy array of shape {_short(shape)}, expected whole numbers")
+    if type(shape) is not tuple or len(shape) > MOST_DIMENSIONS or not all(type(size) is int for size in shape):
+        raise ValueError(f"found a NumPy array with {described(shape)} as its shape, expected a few whole numbers")
     return StoredTensor(Storage(memoryview(data), numpy_type(kind)), 0, shape, _strides(shape, bool(fortran)))
 
 
@@ -205,23 +214,16 @@ def numpy_type(value: Any) -> str:
     raise ValueError("found a NumPy array of another type than numbers, expected floating point or integers")
 
 
-def as_bytes(value: Any) -> bytes | memoryview | None:
+def as_bytes(value: Any, storages: Storages) -> bytes | memoryview | None:
     """The bytes that a pickled value stands for: protocols below 3 write them as text to be encoded."""
     if isinstance(value, bytes | memoryview):
         return value
-    if isinstance(value, str):  # Python 2
-        return value.encode("latin-1")
     if isinstance(value, Call) and value.callee == Global("_codecs", "encode") and value.args[1:] == ("latin1",):
-        return value.args[0].encode("latin-1") if isinstance(value.args[0], str) else None
-    return None
+        value = value.args[0]
+    return storages.encoded(value) if isinstance(value, str) else None
 
 
 def _strides(shape: Sequence[int], fortran: bool) -> tuple[int, ...]:
     sizes = list(shape) if fortran else list(shape)[::-1]
     strides = [math.prod(sizes[:i]) for i in range(len(sizes))]
     return tuple(strides if fortran else strides[::-1])
-
-
-def _short(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

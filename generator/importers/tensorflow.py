@@ -22,7 +22,7 @@ from generator.importers.matching import (
     feature_map_rule,
     shape_of,
 )
-from generator.importers.pickled import Call, Global
+from generator.importers.pickled import Call, Global, described
 from generator.importers.places import convolutions, discriminator_blocks, rgb_layers
 from generator.importers.records import as_dict
 from generator.importers.stored_tensors import StoredTensor, stored_tensor
@@ -93,7 +93,7 @@ def _network(value: Any, container: Container, depth: int = 0) -> tuple[dict[str
             raise ValueError("found a variable of another form than (name, array)")
         tensor = stored_tensor(pair[1], container)
         if tensor is None:
-            raise ValueError(f"variable {ascii(pair[0])[:60]} is no array")
+            raise ValueError(f"variable {described(pair[0])} is no array")
         tensors[pair[0]] = tensor
     for name, component in (as_dict(state.get("components")) or {}).items():
         inner_settings, inner = _network(component, container, depth + 1)
@@ -121,7 +121,7 @@ def _refuse_older(tensors: dict[str, StoredTensor]) -> None:
 def _require(settings: dict[str, Any], architecture: str) -> None:
     for name, allowed in (REQUIRED | {"architecture": (architecture,)}).items():
         if name in settings and settings[name] not in allowed:
-            raise ValueError(f"{name}: found {ascii(settings[name])[:40]}, expected {allowed[0]!r}")
+            raise ValueError(f"{name}: found {described(settings[name])}, expected {allowed[0]!r}")
 
 
 def _config(tensors: dict[str, StoredTensor], settings: dict[str, Any]) -> GeneratorConfig:
@@ -183,10 +183,10 @@ def _discriminator(
 ) -> ForeignDiscriminator:
     _require(settings, "resnet")
     if settings.get("mbstd_num_features", 1) != 1:
-        raise ValueError(f"mbstd_num_features: found {settings['mbstd_num_features']!r}, expected 1")
+        raise ValueError(f"mbstd_num_features: found {described(settings['mbstd_num_features'])}, expected 1")
     group_size = settings.get("mbstd_group_size", 4)
     if type(group_size) is not int or group_size < 1:
-        raise ValueError(f"mbstd_group_size: found {ascii(group_size)[:40]}, expected a whole number from 1")
+        raise ValueError(f"mbstd_group_size: found {described(group_size)}, expected a whole number from 1")
     layers = count(tensors, "Mapping{}/weight")
     rules = tuple(discriminator_rules(config, layers))
     clamp = settings.get("conv_clamp")
