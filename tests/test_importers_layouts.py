@@ -230,6 +230,23 @@ def test_ada_snapshots_of_every_protocol(tmp_path, protocol, old_numpy):
     assert import_checkpoint(path).generator.config == TINY
 
 
+@pytest.mark.parametrize("file_format", ["rosinality", "genforce", "stylegan2-ada-pytorch"])
+def test_a_generator_alone(tmp_path, file_format):
+    """A state dict, or a pickled network, without the dictionary around it."""
+    path, tensors = tmp_path / "alone", tiny_tensors(file_format)
+    if file_format == "stylegan2-ada-pytorch":
+        options = ada_options(TINY)
+        path.write_bytes(dumps(ada_pytorch.generator(layouts.ada_generator(varied_generator()), options)))
+    else:
+        torch_files.write(path, {f"module.{name}": t for name, t in tensors["ema"].items()})
+    with pytest.raises(ValueError, match="--which raw"):
+        import_checkpoint(path, which="raw")
+    imported = import_checkpoint(path)
+    assert imported.format == file_format
+    assert any("does not say" in note for note in imported.provenance["imported_notes"])
+    assert torch.equal(imported.generator.synthesis.const, varied_generator().synthesis.const)
+
+
 @pytest.mark.parametrize("file_format", ["rosinality", "genforce", "mmgeneration"])
 def test_legacy_torch_files(tmp_path, file_format):
     """The container of PyTorch before 1.6."""

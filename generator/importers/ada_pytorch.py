@@ -8,7 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from generator.importers.containers import Container
-from generator.importers.foreign import ForeignCheckpoint, ForeignDiscriminator, ForeignGenerator, only_rgb
+from generator.importers.foreign import (
+    LONE_NOTE,
+    ForeignCheckpoint,
+    ForeignDiscriminator,
+    ForeignGenerator,
+    only_rgb,
+)
 from generator.importers.matching import Rule, count, feature_map_rule, shape_of
 from generator.importers.pickled import described
 from generator.importers.places import convolutions, discriminator_blocks, rgb_layers
@@ -33,7 +39,7 @@ SKIP = "skip"  # linear, and never clamped
 
 def recognises(container: Container) -> bool:
     """Whether a checkpoint is of this family."""
-    entries = as_dict(container.value) or {}
+    entries, _ = _networks(container)
     named = [entries[name] for name in NETWORKS.values() if name in entries]
     return any(is_module(value) or "synthesis.b4.const" in (as_dict(value) or {}) for value in named)
 
@@ -41,7 +47,7 @@ def recognises(container: Container) -> bool:
 def read(container: Container, which: str, channel_order: str) -> ForeignCheckpoint:
     """Settings and tensors. Raises ValueError for another architecture, or settings that our networks don't have."""
     only_rgb(channel_order, FORMAT)
-    entries = as_dict(container.value) or {}
+    entries, notes = _networks(container)
     name = NETWORKS[which]
     if name not in entries:
         raise ValueError(f"found no {name}, expected the network that --which {which} asks for")
@@ -58,13 +64,19 @@ def read(container: Container, which: str, channel_order: str) -> ForeignCheckpo
         )
     _require(G)
     generator = _generator(G.all_tensors(), _clamp(G, ("SynthesisLayer", "ToRGBLayer")))
-    notes: tuple[str, ...] = ()
     discriminator = None
     try:
         discriminator = _discriminator(as_module(entries.get("D"), container), generator.config)
     except ValueError as error:
-        notes = (f"the discriminator was left out: {error}",)
+        notes = (*notes, f"the discriminator was left out: {error}")
     return ForeignCheckpoint(FORMAT, generator, discriminator, _plain(G.attributes.get("_init_kwargs")), notes)
+
+
+def _networks(container: Container) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The networks by name, and a note where the file is nothing but one of them."""
+    if is_module(container.value):
+        return {NETWORKS["ema"]: container.value}, (LONE_NOTE,)
+    return as_dict(container.value) or {}, ()
 
 
 def _read_state(container: Container, entries: dict[str, Any], name: str) -> ForeignCheckpoint:

@@ -43,6 +43,9 @@ class ForeignCheckpoint:
     notes: tuple[str, ...] = ()
 
 
+LONE_NOTE = "the file holds one generator and does not say whether it is the averaged one"
+
+
 def only_rgb(channel_order: str, format_name: str) -> None:
     """Raise ValueError for another channel order than RGB, of a format that has no other."""
     if channel_order != "rgb":

@@ -4,9 +4,10 @@ Style biases are stored without their 1, and the upsampling convolutions' kernel
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from generator.importers.containers import Container
-from generator.importers.foreign import ForeignCheckpoint, ForeignDiscriminator, ForeignGenerator, only_rgb
+from generator.importers.foreign import LONE_NOTE, ForeignCheckpoint, ForeignDiscriminator, ForeignGenerator, only_rgb
 from generator.importers.matching import (
     BATCHED,
     FLIPPED,
@@ -19,24 +20,25 @@ from generator.importers.matching import (
     shape_of,
 )
 from generator.importers.places import convolutions, discriminator_blocks, rgb_layers
-from generator.importers.records import as_dict, state_dict
+from generator.importers.records import entries_of, state_dict
 from generator.importers.stored_tensors import StoredTensor
 from generator.networks import GeneratorConfig
 
 FORMAT = "genforce"
+MARK = "synthesis.early_layer.const"  # a tensor that only these generators have
 NETWORKS = {"ema": "generator_smooth", "raw": "generator"}
 
 
 def recognises(container: Container) -> bool:
     """Whether a checkpoint is of this format."""
-    entries = as_dict(container.value) or {}
-    return any("synthesis.early_layer.const" in (as_dict(entries.get(name)) or {}) for name in NETWORKS.values())
+    entries, _ = _networks(container)
+    return any(MARK in entries_of(entries.get(name)) for name in NETWORKS.values())
 
 
 def read(container: Container, which: str, channel_order: str) -> ForeignCheckpoint:
     """Settings, inferred from shapes, and tensors. Raises ValueError for a network of other parts."""
     only_rgb(channel_order, FORMAT)
-    entries = as_dict(container.value) or {}
+    entries, notes = _networks(container)
     name = NETWORKS[which]
     if name not in entries:
         raise ValueError(f"found no {name}, expected the network that --which {which} asks for")
@@ -56,7 +58,13 @@ def read(container: Container, which: str, channel_order: str) -> ForeignCheckpo
     if found is not None:
         names = discriminator_filters(config)
         discriminator = ForeignDiscriminator(found, tuple(discriminator_rules(config)), names)
-    return ForeignCheckpoint(FORMAT, generator, discriminator)
+    return ForeignCheckpoint(FORMAT, generator, discriminator, notes=notes)
+
+
+def _networks(container: Container) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The state dicts by name, and a note where the file is nothing but one of them."""
+    entries = entries_of(container.value)
+    return ({NETWORKS["ema"]: container.value}, (LONE_NOTE,)) if MARK in entries else (entries, ())
 
 
 def _config(tensors: dict[str, StoredTensor]) -> GeneratorConfig:

@@ -32,15 +32,19 @@ def as_dict(value: Any) -> dict[str, Any] | None:
     return {key: item for key, item in pairs if type(key) is str}
 
 
+def entries_of(value: Any) -> dict[str, Any]:
+    """The entries of a state dict, without what DataParallel puts before every name; empty for another value."""
+    entries = as_dict(value) or {}
+    if entries and all(name.startswith(PARALLEL) for name in entries):
+        return {name.removeprefix(PARALLEL): item for name, item in entries.items()}
+    return entries
+
+
 def state_dict(value: Any, storages: Storages) -> dict[str, StoredTensor] | None:
     """The tensors of a dictionary by name, or None where the value is no dictionary or holds no tensor."""
-    entries = as_dict(value)
-    if entries is None:
-        return None
+    entries = entries_of(value)
     if len(entries) > MOST_TENSORS:
         raise ValueError(f"found {len(entries):,} entries in a state dict, expected at most {MOST_TENSORS:,}")
-    if entries and all(name.startswith(PARALLEL) for name in entries):
-        entries = {name.removeprefix(PARALLEL): item for name, item in entries.items()}
     tensors = {name: stored_tensor(item, storages) for name, item in entries.items()}
     found = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     return found or None
