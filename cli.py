@@ -34,7 +34,11 @@ BATCH_SIZE = 8
 
 CandidateOption = Annotated[
     list[str],
-    typer.Option("--candidate", metavar="NAME=FILE", help="A generator file that may have made the images; repeat."),
+    typer.Option(
+        "--candidate",
+        metavar="NAME=FILE",
+        help="A generator (file or foreign checkpoint) to examine; repeat.",
+    ),
 ]
 OutFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the results go.")]
 SplitOption = Annotated[
@@ -77,9 +81,22 @@ def _fail(error: BaseException, code: int, debug: bool, message: str = "") -> No
     sys.exit(code)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from attribution.provenance import tool_version
+
+        stdout.print(f"latentprint {tool_version()}", markup=False)
+        raise typer.Exit
+
+
 @app.callback()
-def _options(debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False) -> None:
-    """Accepted anywhere on the line; main() reads it."""
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """--debug is accepted anywhere on the line; main() reads it."""
 
 
 @app.command()
@@ -237,7 +254,7 @@ def calibrate(
 @study_app.command()
 def separation(
     candidate: CandidateOption,
-    calibration: Annotated[Path, typer.Option(metavar="FILE")],
+    calibration: Annotated[Path, typer.Option(metavar="FILE", help="What its settings are taken from.")],
     real: Annotated[
         Path, typer.Option(metavar="PATH", help="The calibration's real images; its validation sources are used.")
     ],
@@ -291,7 +308,7 @@ def separation(
 @app.command()
 def project(
     image: Annotated[Path, typer.Argument(metavar="IMAGE")],
-    generator: Annotated[Path, typer.Option(metavar="FILE", help="Generator file.")],
+    generator: Annotated[Path, typer.Option(metavar="FILE", help="Generator file or foreign checkpoint.")],
     out: OutFolder,
     steps: StepsOption = 1000,
     noise_weight: Annotated[float, typer.Option(help="Of the noise maps' regularisation.")] = 1e5,
@@ -316,7 +333,7 @@ def project(
 
 @app.command()
 def generate(
-    generator: Annotated[Path, typer.Option(metavar="FILE", help="Generator file.")],
+    generator: Annotated[Path, typer.Option(metavar="FILE", help="Generator file or foreign checkpoint.")],
     out: OutFolder,
     seeds: Annotated[str, typer.Option(help="Numbers and ranges: 0-9,42.")] = "0-9",
     psi: Annotated[float, typer.Option(help="Truncation: 1 is none, 0 the mean image.")] = 0.7,
@@ -356,7 +373,7 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Turn a foreign checkpoint into a generator file, executing nothing in it."""
-    from generator.files import save_discriminator, save_generator
+    from generator.files import file_sha256, save_discriminator, save_generator
     from generator.importers import import_checkpoint, inspect_checkpoint
 
     if inspect:
@@ -376,8 +393,8 @@ def import_(
     stdout.print(f"{imported.format}: {config.resolution} x {config.resolution}, {_millions(imported.generator)}")
     for note in imported.provenance["imported_notes"]:
         stdout.print(f"note: {note}", markup=False)
-    for path in paths:
-        stdout.print(str(path), markup=False)
+    for path, sha256 in [(file, imported.provenance["original_sha256"]), *((p, file_sha256(p)) for p in paths)]:
+        stdout.print(f"{sha256}  {_plain(str(path))}", markup=False)
 
 
 @app.command()
@@ -490,7 +507,7 @@ def train(
 
 @app.command()
 def evaluate(
-    generator: Annotated[Path, typer.Option(metavar="FILE", help="Generator file.")],
+    generator: Annotated[Path, typer.Option(metavar="FILE", help="Generator file or foreign checkpoint.")],
     data: Annotated[Path, typer.Option(metavar="PATH", help="The images to compare with.")],
     split: SplitOption = "",
     metrics: Annotated[str, typer.Option(metavar="NAME,...", help="fd_vgg16, precision, recall.")] = "fd_vgg16,recall",
@@ -527,10 +544,10 @@ def report(case: Annotated[Path, typer.Argument(metavar="CASE", help="A case dir
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """Say what runs here: devices, operators, precision, bundled files."""
-    from attribution.provenance import environment, precision_support
+    from attribution.provenance import environment, precision_support, tool_version
     from generator.features import check_weights
 
-    facts = environment() | precision_support() | check_weights()
+    facts = {"latentprint": tool_version()} | environment() | precision_support() | check_weights()
     if as_json:
         stdout.print(json.dumps(facts), markup=False)
     else:
@@ -606,10 +623,20 @@ def _steps_progress(label: str) -> Iterator:
     ]
     with Progress(*columns, console=stderr) as bar:
         task = bar.add_task(label, total=None)
-        yield Events(
-            on_total=lambda total: bar.update(task, total=total),
-            on_step=lambda done: bar.advance(task, done),
-        )
+
+        def advance(count: int) -> None:
+            before, total = bar.tasks[task].completed, bar.tasks[task].total or 1
+            bar.advance(task, count)
+            tenth = int(10 * (before + count) / total)
+            if not stderr.is_terminal and tenth > int(10 * before / total):  # a log has no moving bar
+                stderr.print(f"{label}: {10 * tenth} %", markup=False)
+
+        def begin(total: int) -> None:
+            bar.update(task, total=total)
+            if not stderr.is_terminal:
+                stderr.print(f"{label}: {total:,} image-steps", markup=False)
+
+        yield Events(on_total=begin, on_step=advance)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,15 +198,17 @@ def test_the_manifest_lists_what_the_report_names(attribute: Run, suspects: Path
 def test_a_full_disk_is_named_and_leaves_nothing_half(
     attribute: Run, suspects: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case, write_bytes = suspects.parent / "case", Path.write_bytes
+    case = suspects.parent / "case"
 
-    def full(path: Path, data: bytes) -> int:
-        if ".difference.png" not in path.name:
-            return write_bytes(path, data)
-        write_bytes(path, data[:10])
-        raise OSError(28, "No space left on device")
+    def full(path: Path, mode: str) -> Any:
+        file = open(path, mode)  # noqa: SIM115
+        if "w" in mode and ".difference.png" in path.name:
+            file.write(b"the first ")
+            file.close()
+            raise OSError(28, "No space left on device")
+        return file
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("generator.files.open", full, raising=False)
     code, _, err = attribute(case, suspects)
     assert code == 1
     assert "No space left on device" in sentence(err) and ".difference.png'" in sentence(err)

@@ -45,12 +45,27 @@ def latentprint(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize("name", ["rosinality", "ada"])
 def test_an_imported_generator_makes_the_originals_images(latentprint, world, tmp_path, name):
     code, out, _ = latentprint("import", world / f"{name}.pt", "--out", tmp_path / "g.safetensors")
-    assert code == 0 and str(tmp_path / "g.safetensors") in out.splitlines()
+    made = tmp_path / "g.safetensors"
+    assert code == 0 and f"{file_sha256(made)}  {made}" in out.splitlines()
     z = torch.randn(2, TINY.z_dim)
     assert torch.equal(load_generator(tmp_path / "g.safetensors")(z), load_generator(world / "ours.safetensors")(z))
     provenance = read_provenance(tmp_path / "g.safetensors")
     assert provenance["original_sha256"] == file_sha256(world / f"{name}.pt")
     assert discriminator_beside(tmp_path / "g.safetensors").exists() == (name == "rosinality")
+
+
+def test_the_version_is_printed(latentprint):
+    code, out, _ = latentprint("--version")
+    assert code == 0 and out.split()[0] == "latentprint" and len(out.split()) == 2
+
+
+def test_a_log_shows_the_progress(latentprint, world, tmp_path):
+    """Where stderr is no terminal there is no bar that moves."""
+    attribute = ("attribute", world / "suspects", "--candidate", f"a={world / 'ours.safetensors'}", "--steps", 20)
+    code, _, err = latentprint(*attribute, "--batch-size", 1, "--out", tmp_path / "case")
+    assert code == 0
+    lines = [line for line in err.splitlines() if line.startswith("projecting: ")]
+    assert lines == ["projecting: 20 image-steps", *(f"projecting: {10 * n} %" for n in range(1, 11))]
 
 
 def test_export_and_import_give_the_same_file(latentprint, world, tmp_path):
