@@ -14,6 +14,7 @@ from generator.importers.exporting import export_checkpoint
 from generator.loading import load_generator
 from generator.networks import build_discriminator
 from tests.cases import TINY, tiny_generator, write_samples
+from tests.checkpoint_writers.networks import write_checkpoint
 from tests.test_cli_train import assert_refused
 
 
@@ -89,6 +90,13 @@ def test_inspection_prints_all_and_writes_nothing(latentprint, world, tmp_path, 
     found = json.loads(out)
     assert found["config"]["channel_max"] == TINY.channel_max and found["problem"] is None
     assert ["g_ema.conv1.conv.weight", "float32", [1, 8, 8, 3, 3]] in [list(t.values()) for t in found["tensors"]]
+
+
+def test_nothing_in_a_usual_snapshot_is_called_suspicious(latentprint, tmp_path):
+    G, D = load_generator(tiny_generator(tmp_path / "g.safetensors", 0)), build_discriminator(TINY)
+    path = write_checkpoint(tmp_path / "network-snapshot.pkl", "stylegan2-ada-pytorch", G, G, D)
+    code, out, _ = latentprint("import", path, "--inspect")
+    assert code == 0 and "builtins.set" in out and "SUSPICIOUS" not in out and "unknown" not in out
 
 
 def test_a_suspicious_file_is_described_and_refused(latentprint, tmp_path):

@@ -9,6 +9,10 @@ PLAIN = "a plain container"
 KNOWN = {
     ("collections", "OrderedDict"): PLAIN,
     ("collections", "defaultdict"): PLAIN,
+    ("builtins", "set"): PLAIN,
+    ("builtins", "frozenset"): PLAIN,
+    ("builtins", "bytearray"): PLAIN,
+    ("__builtin__", "set"): PLAIN,
     ("dnnlib.util", "EasyDict"): PLAIN,
     ("dnnlib", "EasyDict"): PLAIN,
     ("argparse", "Namespace"): "command-line settings of a training; left out",
