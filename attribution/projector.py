@@ -21,6 +21,7 @@ LPIPS_RESOLUTION = 256
 W_SAMPLES = 10_000
 HISTORY_POINTS = 64
 MOST_STEPS = 1_000_000  # the losses of all steps are kept
+TOGETHER = 4  # images in a search, or a multiple: in these sizes CPU libraries round an image alike, in others not
 
 
 @dataclass(frozen=True)
@@ -141,19 +142,23 @@ def project(
 ) -> list[Projection]:
     """Project targets [B, 3, H, W] in [-1, 1] into G; seeds: one per image; on_step is called after each step.
 
-    statistics: of G, where they are at hand already. Raises ValueError for targets of another size than G's images.
+    statistics: of G, where they are at hand already. The batch is filled up to a multiple of TOGETHER: the search
+    amplifies rounding, and this keeps a projection the same to the bit in every batch, where the libraries allow it.
+    Raises ValueError for targets of another size than G's images.
     """
     expected = (3, G.resolution, G.resolution)
     if targets.ndim != 4 or targets.shape[1:] != expected or len(seeds) != len(targets):
         raise ValueError(
             f"targets: found {tuple(targets.shape)} and {len(seeds)} seeds, expected [B, *{expected}] and B"
         )
-    search = _Search(G, targets, config, lpips, seeds, statistics or latent_statistics(G))
-    losses = torch.zeros(config.steps, len(targets), dtype=targets.dtype, device=targets.device)
+    filler = [0] * (-len(targets) % TOGETHER)
+    images = [*range(len(targets)), *filler]
+    search = _Search(G, targets[images], config, lpips, [seeds[i] for i in images], statistics or latent_statistics(G))
+    losses = torch.zeros(config.steps, len(images), dtype=targets.dtype, device=targets.device)
     for step in range(config.steps):
         losses[step] = search.step(step)
         on_step(step)
-    return search.results(targets, losses, seeds)
+    return search.results(losses, seeds)
 
 
 class _Search:
@@ -170,8 +175,8 @@ class _Search:
     ):
         self.G, self.config, self.lpips, self.sigma = G, config, lpips, statistics.sigma
         dtype, device = targets.dtype, targets.device
-        self.target_images = for_lpips(targets)
-        self.target = lpips.features(self.target_images)
+        self.targets = targets
+        self.target = lpips.features(for_lpips(targets))
         self.working = torch.bfloat16 if config.precision == "bf16" else None
         self.working_target = [t.to(self.working) for t in self.target] if self.working else self.target
         counts = layer_resolutions([layer.resolution for layer in G.synthesis.layers])
@@ -212,12 +217,13 @@ class _Search:
         images = self.G.synthesis(self.w, noise=by_layer(self.noise))
         return images, self.lpips.per_layer(for_lpips(images), self.target)
 
-    def results(self, targets: Tensor, losses: Tensor, seeds: Sequence[int]) -> list[Projection]:
+    def results(self, losses: Tensor, seeds: Sequence[int]) -> list[Projection]:
+        """One projection per seed; what filled the batch is left out."""
         images, per_layer = self.evaluate()
         noise = [layer.detach()[:, 0].cpu() for layer in by_layer(self.noise)]
         steps = self.config.steps
         points = sorted({round(i * (steps - 1) / (HISTORY_POINTS - 1)) for i in range(HISTORY_POINTS)})
-        mse, ssim = mean_squared_error(images, targets), structural_similarity(images, targets)
+        mse, ssim = mean_squared_error(images, self.targets), structural_similarity(images, self.targets)
         return [
             Projection(
                 w=self.w.detach()[i].cpu().clone(),
@@ -232,5 +238,5 @@ class _Search:
                 seed=seeds[i],
                 history=tuple((step, losses[step, i].item()) for step in points),
             )
-            for i in range(len(targets))
+            for i in range(len(seeds))
         ]

@@ -65,7 +65,8 @@ class ToRGB(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """[B, I, r, r], [B, w_dim] -> [B, 3, r, r], float32 or better."""
         x = scale_channels(x, self.affine(w) * self.weight_gain)
-        x = F.conv2d(x, self.weight.to(x.dtype))
+        # as a matrix product: the libraries' 1x1 convolution to so few channels rounds otherwise in other batch sizes
+        x = (x.permute(0, 2, 3, 1) @ self.weight[:, :, 0, 0].t().to(x.dtype)).permute(0, 3, 1, 2)
         return bias_act(x.to(self.bias.dtype), self.bias, clamp=self.clamp)
 
 
