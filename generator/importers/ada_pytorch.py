@@ -13,6 +13,7 @@ from generator.importers.foreign import (
     ForeignCheckpoint,
     ForeignDiscriminator,
     ForeignGenerator,
+    asked_for,
     only_rgb,
 )
 from generator.importers.matching import Rule, count, feature_map_rule, shape_of
@@ -48,12 +49,10 @@ def read(container: Container, which: str, channel_order: str) -> ForeignCheckpo
     """Settings and tensors. Raises ValueError for another architecture, or settings that our networks don't have."""
     only_rgb(channel_order, FORMAT)
     entries, notes = _networks(container)
-    name = NETWORKS[which]
-    if name not in entries:
-        raise ValueError(f"found no {name}, expected the network that --which {which} asks for")
-    if not is_module(entries[name]):
-        return _read_state(container, entries, name)
-    G = as_module(entries[name], container)
+    network = asked_for(entries, NETWORKS, which)
+    if not is_module(network):
+        return _read_state(container, entries, network)
+    G = as_module(network, container)
     assert G is not None
     if G.class_name != "Generator" or "synthesis" not in G.children or "mapping" not in G.children:
         raise ValueError(f"found a network of class {described(G.class_name)}, expected a Generator")
@@ -79,12 +78,12 @@ def _networks(container: Container) -> tuple[dict[str, Any], tuple[str, ...]]:
     return as_dict(container.value) or {}, ()
 
 
-def _read_state(container: Container, entries: dict[str, Any], name: str) -> ForeignCheckpoint:
+def _read_state(container: Container, entries: dict[str, Any], network: Any) -> ForeignCheckpoint:
     settings = _plain(entries.get("init_kwargs"))
     synthesis = settings.get("synthesis_kwargs", settings)
     if type(synthesis) is not dict or "conv_clamp" not in synthesis:
         raise ValueError("found a plain state dict without init_kwargs, expected conv_clamp: it changes the images")
-    generator = _generator(state_dict(entries[name], container) or {}, _number(synthesis["conv_clamp"]))
+    generator = _generator(state_dict(network, container) or {}, _number(synthesis["conv_clamp"]))
     tensors = state_dict(entries.get("D"), container)
     discriminator = None
     if tensors is not None:

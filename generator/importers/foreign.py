@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from generator.importers.containers import Container
 from generator.importers.matching import Rule
+from generator.importers.records import entries_of
 from generator.importers.stored_tensors import StoredTensor
 from generator.networks import GeneratorConfig
 
@@ -44,6 +46,22 @@ class ForeignCheckpoint:
 
 
 LONE_NOTE = "the file holds one generator and does not say whether it is the averaged one"
+
+
+def state_dicts(container: Container, mark: str, averaged: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The state dicts of a torch file by name, and a note where it is nothing but one of them.
+
+    mark: a tensor that only these generators have; averaged: what such a lone one is taken for.
+    """
+    entries = entries_of(container.value)
+    return ({averaged: container.value}, (LONE_NOTE,)) if mark in entries else (entries, ())
+
+
+def asked_for(entries: Mapping[str, Any], networks: Mapping[str, str], which: str) -> Any:
+    """The network that --which asks for. Raises ValueError where the file lacks it."""
+    if networks[which] not in entries:
+        raise ValueError(f"found no {networks[which]}, expected the network that --which {which} asks for")
+    return entries[networks[which]]
 
 
 def only_rgb(channel_order: str, format_name: str) -> None:

@@ -4,10 +4,16 @@ Style biases are stored without their 1, and the upsampling convolutions' kernel
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 from generator.importers.containers import Container
-from generator.importers.foreign import LONE_NOTE, ForeignCheckpoint, ForeignDiscriminator, ForeignGenerator, only_rgb
+from generator.importers.foreign import (
+    ForeignCheckpoint,
+    ForeignDiscriminator,
+    ForeignGenerator,
+    asked_for,
+    only_rgb,
+    state_dicts,
+)
 from generator.importers.matching import (
     BATCHED,
     FLIPPED,
@@ -31,18 +37,15 @@ NETWORKS = {"ema": "generator_smooth", "raw": "generator"}
 
 def recognises(container: Container) -> bool:
     """Whether a checkpoint is of this format."""
-    entries, _ = _networks(container)
+    entries, _ = state_dicts(container, MARK, NETWORKS["ema"])
     return any(MARK in entries_of(entries.get(name)) for name in NETWORKS.values())
 
 
 def read(container: Container, which: str, channel_order: str) -> ForeignCheckpoint:
     """Settings, inferred from shapes, and tensors. Raises ValueError for a network of other parts."""
     only_rgb(channel_order, FORMAT)
-    entries, notes = _networks(container)
-    name = NETWORKS[which]
-    if name not in entries:
-        raise ValueError(f"found no {name}, expected the network that --which {which} asks for")
-    tensors = state_dict(entries[name], container) or {}
+    entries, notes = state_dicts(container, MARK, NETWORKS["ema"])
+    tensors = state_dict(asked_for(entries, NETWORKS, which), container) or {}
     if "mapping.label_weight" in tensors:
         raise ValueError(
             "found a conditional GenForce network, expected an unconditional one: "
@@ -59,12 +62,6 @@ def read(container: Container, which: str, channel_order: str) -> ForeignCheckpo
         names = discriminator_filters(config)
         discriminator = ForeignDiscriminator(found, tuple(discriminator_rules(config)), names)
     return ForeignCheckpoint(FORMAT, generator, discriminator, notes=notes)
-
-
-def _networks(container: Container) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The state dicts by name, and a note where the file is nothing but one of them."""
-    entries = entries_of(container.value)
-    return ({NETWORKS["ema"]: container.value}, (LONE_NOTE,)) if MARK in entries else (entries, ())
 
 
 def _config(tensors: dict[str, StoredTensor]) -> GeneratorConfig:
