@@ -505,6 +505,36 @@ def train(
     )
 
 
+@app.command("train-encoder")
+def train_encoder(
+    generator: Annotated[Path, typer.Option(metavar="FILE", help="Generator file or foreign checkpoint.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="The encoder file to write.")],
+    kimg: Annotated[float, typer.Option(help="Thousands of generated images to learn from.")] = 200,
+    batch: Annotated[int, typer.Option(min=1, help="Images per step.")] = 32,
+    precision: PrecisionOption = "fp32",
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train an encoder image -> w on a generator's own samples; killed, the same command goes on."""
+    from training.encoder import EncoderProgress, EncoderTraining
+    from training.encoder import train_encoder as run
+
+    if out.suffix != ".safetensors" or not out.parent.is_dir():
+        raise ValueError(f"--out: found {out}, expected a file that ends in .safetensors, in a folder that exists")
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=stderr) as bar:
+        task = bar.add_task("training", total=None)
+
+        def show(progress: EncoderProgress) -> None:
+            bar.update(task, total=progress.total, completed=progress.images, description=f"error {progress.loss:.3f}")
+
+        error = run(generator, out, EncoderTraining(kimg, batch, precision=precision, seed=seed), _device(device), show)
+    stdout.print(
+        f"{_plain(str(out))}: mean square error of w on new samples {error:.3f}; 1 is what the mean of w reaches",
+        markup=False,
+    )
+
+
 @app.command()
 def evaluate(
     generator: Annotated[Path, typer.Option(metavar="FILE", help="Generator file or foreign checkpoint.")],

@@ -174,7 +174,7 @@ def load_generator_file(path: str | Path, device: str | torch.device = "cpu") ->
         raise ValueError(f"{path}: found settings that no generator has ({error})") from error
     with WithoutMemory():  # settings may ask for more than there is; the file's tensors take the places
         generator = Generator(config)
-    tensors = _matched(path, _read(path, "a generator file")[1], generator)
+    tensors = matched_tensors(path, read_safetensors(path, "a generator file")[1], generator)
     generator.load_state_dict(tensors, assign=True)
     return generator.to(device).eval().requires_grad_(False)
 
@@ -185,13 +185,14 @@ def load_discriminator(path: str | Path, discriminator: torch.nn.Module) -> None
     Raises ValueError, naming the file, for another kind of file or one that lacks, adds or misshapes a tensor or holds
     numbers that are not finite.
     """
-    metadata, tensors = _read(path, "a discriminator file")
+    metadata, tensors = read_safetensors(path, "a discriminator file")
     if metadata.get("format") != DISCRIMINATOR_FORMAT:
         raise ValueError(f"{path}: found format {metadata.get('format')!r}, expected {DISCRIMINATOR_FORMAT!r}")
-    discriminator.load_state_dict(_matched(path, tensors, discriminator))
+    discriminator.load_state_dict(matched_tensors(path, tensors, discriminator))
 
 
-def _read(path: str | Path, kind: str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+def read_safetensors(path: str | Path, kind: str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Metadata and tensors of a .safetensors file. Raises ValueError naming the file and what was expected in it."""
     try:
         with safe_open(path, "pt") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -216,7 +217,9 @@ def _read_metadata(path: str | Path) -> dict[str, str]:
     return metadata
 
 
-def _matched(path: str | Path, found: dict[str, torch.Tensor], network: torch.nn.Module) -> dict[str, torch.Tensor]:
+def matched_tensors(
+    path: str | Path, found: dict[str, torch.Tensor], network: torch.nn.Module
+) -> dict[str, torch.Tensor]:
     """The network's tensors in float32, copied out of the file.
 
     Raises ValueError that names the first tensor missing, unexpected, misshapen, of another type or not finite.
