@@ -45,15 +45,17 @@ def calibrate(
     out: Path,
     device: str = "cpu",
     events: Events = SILENT,
+    encoders: Mapping[str, Path] | None = None,
 ) -> Calibration:
     """Write a calibration file. Killed, the same call goes on from OUT.run.sqlite, which goes when the file is there.
 
-    Raises ValueError, before anything is projected, for too few real sources, images that can't be used (see
-    `population.choose`), wrong candidates, or an `out` that can't be written.
+    encoders: by the name of the candidate whose searches begin there. Raises ValueError, before anything is projected,
+    for too few real sources, images that can't be used (see `population.choose`), wrong candidates, or an `out` that
+    can't be written.
     """
     _require_writable(out)
     _require_distinct([*candidate_files, *population.other])
-    candidates = load_candidates(dict(candidate_files), device)
+    candidates = load_candidates(candidate_files, device, encoders)
     records = [candidate_record(c) for c in candidates]
     read_candidates(normal_json({"candidates": [asdict(record) for record in records]}, "candidates")["candidates"])
     choice = choose(candidates, population, decision, settings.seed)
@@ -61,7 +63,7 @@ def calibrate(
     controls = _control_images(choice.images["calibration"], candidates, population.control_splits)
     store_path = out.with_name(out.name + ".run.sqlite")
     recorded = {
-        "projection": projection_record(settings),
+        "projection": projection_record(settings, candidates),
         "batch_size": settings.batch_size,
         "candidates": {c.name: c.sha256 for c in candidates},
     }
@@ -74,7 +76,7 @@ def calibrate(
             _score_set(choice.images["calibration"], candidates, distance),
             _score_set(choice.images["validation"], candidates, distance),
             decision,
-            projection=projection_record(settings),
+            projection=projection_record(settings, candidates),
             population=_describe(population, choice, settings.seed),
             strata=[LOSSLESS.to_json()],
             controls=[_control(kind, image, candidates, distance) for kind, image in controls],

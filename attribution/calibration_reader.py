@@ -107,7 +107,10 @@ def _read_decision(value: Any) -> DecisionSettings:
 def _read_projection(value: Any) -> dict[str, Any]:
     """What `settings.projection_record` wrote."""
     names = [field.name for field in fields(ProjectionConfig)]
-    require_keys(value, [*names, "lpips", "seed"], "projection")
+    searched_from = {"encoders"} & set(typed(value, dict, "projection"))
+    require_keys(value, [*names, "lpips", "seed", *searched_from], "projection")
+    for place, digest in enumerate(typed(value.get("encoders", []), list, "projection.encoders")):
+        typed(digest, str, f"projection.encoders[{place}]")
     for name in ("steps", "seed"):
         typed(value[name], int, f"projection.{name}")
     for name in sorted(set(names) - {"steps", "precision"}):

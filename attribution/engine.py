@@ -1,7 +1,7 @@
 """Project many images into many generators in fixed-size batches, remembering what is done."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,8 @@ import numpy as np
 from attribution.projector import LatentStatistics, Projection, ProjectionConfig, image_seed, latent_statistics, project
 from attribution.store import RunStore
 from generator import LPIPS, Generator
+from generator.encoder import Encoder, load_encoder
+from generator.files import file_sha256
 from generator.images import to_unit
 from generator.loading import open_generator
 
@@ -18,7 +20,7 @@ LARGEST_BATCH = 4096  # every batch is padded to its size
 
 @dataclass(frozen=True)
 class Candidate:
-    """A generator under examination, loaded."""
+    """A generator under examination, loaded. encoder: where its searches begin, with the SHA-256 of its file."""
 
     name: str
     path: Path
@@ -26,10 +28,31 @@ class Candidate:
     generator: Generator
     statistics: LatentStatistics
     provenance: dict
+    encoder: Encoder | None = None
+    encoder_sha256: str = ""
+
+    @property
+    def hashes(self) -> set[str]:
+        """What it is known by: the SHA-256 of its file, and of the original that it was imported from."""
+        return known_hashes(self.sha256, self.provenance)
 
 
-def load_candidates(files: dict[str, Path], device: str = "cpu") -> list[Candidate]:
-    """Read every candidate's generator file. Raises ValueError naming a file that is not one, or given twice."""
+def known_hashes(sha256: str, provenance: Mapping) -> set[str]:
+    """A generator file's SHA-256, and that of the original in its provenance."""
+    original = provenance.get("original_sha256")
+    return {sha256} | ({original} if isinstance(original, str) else set())
+
+
+def load_candidates(
+    files: Mapping[str, Path], device: str = "cpu", encoders: Mapping[str, Path] | None = None
+) -> list[Candidate]:
+    """Read every candidate's generator file, and its encoder where `encoders` has one under its name.
+
+    Raises ValueError naming a file that is none, a generator given twice, or an encoder of another generator.
+    """
+    encoders = encoders or {}
+    if unknown := sorted(encoders.keys() - files.keys()):
+        raise ValueError(f"--encoder: found one for {unknown[0]}, expected the name of a candidate")
     candidates: list[Candidate] = []
     for name, path in files.items():
         opened = open_generator(path, device)
@@ -39,8 +62,19 @@ def load_candidates(files: dict[str, Path], device: str = "cpu") -> list[Candida
                     f"{path}: found the same file as candidate {other.name}, expected different generators"
                 )
         G = opened.generator
-        candidates.append(Candidate(name, Path(path), opened.sha256, G, latent_statistics(G), opened.provenance))
+        candidate = Candidate(name, Path(path), opened.sha256, G, latent_statistics(G), opened.provenance)
+        candidates.append(_with_encoder(candidate, encoders[name], device) if name in encoders else candidate)
     return candidates
+
+
+def _with_encoder(candidate: Candidate, path: Path, device: str) -> Candidate:
+    opened = load_encoder(path)
+    if opened.generator_sha256 not in candidate.hashes or opened.encoder.config.w_dim != candidate.generator.w_dim:
+        raise ValueError(
+            f"{path}: found an encoder of the generator {opened.generator_sha256[:12]} (SHA-256), "
+            f"expected one of {candidate.name}, {candidate.sha256[:12]}"
+        )
+    return replace(candidate, encoder=opened.encoder.to(device), encoder_sha256=file_sha256(path))
 
 
 @dataclass(frozen=True)
@@ -99,6 +133,7 @@ def project_batch(
         lpips=lpips,
         seeds=seeds + [seeds[0]] * missing,
         statistics=candidate.statistics,
+        encoder=candidate.encoder,
         on_step=partial(_advance, on_step, len(batch)),
     )
     return list(zip(batch, targets, projections[: len(batch)], strict=True))

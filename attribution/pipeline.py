@@ -82,27 +82,29 @@ def attribute(
     command: Sequence[str] = (),
     truths: Mapping[str, str] | None = None,
     events: Events = SILENT,
+    encoders: Mapping[str, Path] | None = None,
 ) -> Report:
     """Examine every image of `paths` (files, folders, zips) against the candidates; fill the case directory `out`.
 
     What was projected stays done if the process is killed: the same call goes on and gives the same report. `out` is
     new, empty, or holds that run; it may lie among the suspects, whom its content never joins.
     settings: must be the calibration's where one is given. shape: "refuse", "crop" or "letterbox" for images that are
-    not square. truths: known origin by file name, shown in the report. Raises ValueError for wrong usage, before any
-    projection.
+    not square. truths: known origin by file name, shown in the report. encoders: by the name of the candidate whose
+    searches begin there. Raises ValueError for wrong usage, before any projection.
     """
     require_names(candidate_files)
     require_place(out)
-    candidates = load_candidates(dict(candidate_files), device)
+    candidates = load_candidates(candidate_files, device, encoders)
     order = calibrated_order(candidates, calibration)
     if calibration is not None:
-        require_settings(settings, calibration)
+        require_settings(settings, [candidates[i] for i in order], calibration)
     files = list(list_suspects(paths, out))
     if not files:
         raise ValueError(f"{', '.join(map(str, paths))}: found no files, expected at least one image")
     written = {name: json_safe(text) for name, text in asdict(labels).items()}
     recorded = asdict(settings) | {
         "candidates": {c.name: c.sha256 for c in candidates},
+        "encoders": {c.name: c.encoder_sha256 for c in candidates if c.encoder},
         "calibration": calibration.id if calibration else None,
         "shape": shape,
         "paths": [json_safe(str(path)) for path in paths],

@@ -16,6 +16,7 @@ from torch import Tensor
 from attribution.noise import autocorrelation_penalty, by_layer, draw_noise, layer_resolutions, renormalize_
 from attribution.similarity import mean_squared_error, structural_similarity
 from generator import LPIPS, Generator
+from generator.encoder import Encoder
 
 LPIPS_RESOLUTION = 256
 W_SAMPLES = 10_000
@@ -138,11 +139,13 @@ def project(
     lpips: LPIPS,
     seeds: Sequence[int],
     statistics: LatentStatistics | None = None,
+    encoder: Encoder | None = None,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> list[Projection]:
     """Project targets [B, 3, H, W] in [-1, 1] into G; seeds: one per image; on_step is called after each step.
 
-    statistics: of G, where they are at hand already. The batch is filled up to a multiple of TOGETHER: the search
+    statistics: of G, where they are at hand already. encoder: of G; its w is where the search begins, instead of mu_w.
+    The batch is filled up to a multiple of TOGETHER: the search
     amplifies rounding, and this keeps a projection the same to the bit in every batch, where the libraries allow it.
     Raises ValueError for targets of another size than G's images.
     """
@@ -153,7 +156,8 @@ def project(
         )
     filler = [0] * (-len(targets) % TOGETHER)
     images = [*range(len(targets)), *filler]
-    search = _Search(G, targets[images], config, lpips, [seeds[i] for i in images], statistics or latent_statistics(G))
+    statistics = statistics or latent_statistics(G)
+    search = _Search(G, targets[images], config, lpips, [seeds[i] for i in images], statistics, encoder)
     losses = torch.zeros(config.steps, len(images), dtype=targets.dtype, device=targets.device)
     for step in range(config.steps):
         losses[step] = search.step(step)
@@ -172,6 +176,7 @@ class _Search:
         lpips: LPIPS,
         seeds: Sequence[int],
         statistics: LatentStatistics,
+        encoder: Encoder | None,
     ):
         self.G, self.config, self.lpips, self.sigma = G, config, lpips, statistics.sigma
         dtype, device = targets.dtype, targets.device
@@ -189,7 +194,9 @@ class _Search:
         self.w_noise = torch.stack(w_noise).to(device)
         self.noise = [torch.stack(stack).to(device).requires_grad_() for stack in zip(*maps, strict=True)]
         self.w = statistics.mean.to(targets).repeat(len(targets), 1).requires_grad_()
-        self.start = self.evaluate()[1].sum(1)
+        self.at_mean = self.evaluate()[1].sum(1)
+        if encoder is not None:
+            self.w.data.copy_(encoder(targets))
         self.adam = torch.optim.Adam([self.w, *self.noise], lr=0, fused=True)
 
     def step(self, step: int) -> Tensor:
@@ -231,7 +238,7 @@ class _Search:
                 image=images[i].cpu(),
                 lpips=per_layer[i].sum().item(),
                 lpips_per_layer=tuple(per_layer[i].tolist()),
-                lpips_start=self.start[i].item(),
+                lpips_start=self.at_mean[i].item(),
                 mse=mse[i].item(),
                 ssim=ssim[i].item(),
                 steps=steps,

@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from attribution.calibration import Calibration
-from attribution.engine import Candidate, ProjectionSettings
+from attribution.engine import Candidate, ProjectionSettings, known_hashes
 from attribution.projector import ProjectionConfig
-from attribution.report import CandidateRecord
 
 
-def projection_record(settings: ProjectionSettings) -> dict:
-    """The settings that a calibration fixes, flat; the batch size is recorded but free."""
-    return asdict(settings.config) | {"lpips": settings.lpips, "seed": settings.seed}
+def projection_record(settings: ProjectionSettings, candidates: Sequence[Candidate]) -> dict:
+    """The settings that a calibration fixes, flat; the batch size is recorded but free.
+
+    encoders: SHA-256 of each encoder file, in the order of the candidates; left out where there is none.
+    """
+    encoders = {"encoders": [c.encoder_sha256 for c in candidates]} if any(c.encoder for c in candidates) else {}
+    return asdict(settings.config) | {"lpips": settings.lpips, "seed": settings.seed} | encoders
 
 
 def projection_settings(
@@ -41,16 +44,22 @@ def projection_settings(
 def settings_of(calibration: Calibration, batch_size: int) -> ProjectionSettings:
     """The settings that a calibration was made with."""
     values = dict(calibration.projection)
+    values.pop("encoders", None)
     lpips, seed = values.pop("lpips"), values.pop("seed")
     return ProjectionSettings(ProjectionConfig(**values), lpips=lpips, seed=seed, batch_size=batch_size)
 
 
-def require_settings(settings: ProjectionSettings, calibration: Calibration) -> None:
-    """Raise ValueError naming the first projection setting in which a run differs from its calibration."""
-    ours = projection_record(settings)
-    for name, value in calibration.projection.items():
-        if ours.get(name) != value:
-            raise ValueError(f"{name}: found {ours.get(name)}, but the calibration was made with {value}")
+def require_settings(settings: ProjectionSettings, candidates: Sequence[Candidate], calibration: Calibration) -> None:
+    """Raise ValueError naming the first projection setting in which a run differs from its calibration.
+
+    candidates: in the calibration's order.
+    """
+    ours = projection_record(settings, candidates)
+    for name in ours | calibration.projection:
+        found, known = ours.get(name), calibration.projection.get(name)
+        if found != known:
+            found, known = ("none" if value is None else value for value in (found, known))
+            raise ValueError(f"{name}: found {found}, but the calibration was made with {known}")
 
 
 def calibrated_order(candidates: Sequence[Candidate], calibration: Calibration | None) -> list[int]:
@@ -63,7 +72,8 @@ def calibrated_order(candidates: Sequence[Candidate], calibration: Calibration |
         return list(range(len(candidates)))
     order = []
     for known in calibration.candidates:
-        places = [i for i, c in enumerate(candidates) if _hashes(c) & _hashes(known)]
+        hashes = known_hashes(known.sha256, known.provenance)
+        places = [i for i, c in enumerate(candidates) if c.hashes & hashes]
         if not places:
             raise ValueError(
                 f"candidate: the calibration's {known.name} (SHA-256 {known.sha256[:12]}) is missing, "
@@ -83,9 +93,3 @@ def calibrated_order(candidates: Sequence[Candidate], calibration: Calibration |
                 "expected exactly the calibration's candidates"
             )
     return order
-
-
-def _hashes(candidate: Candidate | CandidateRecord) -> set[str]:
-    """What a candidate is known by: the SHA-256 of its file, and of the original that it was imported from."""
-    original = candidate.provenance.get("original_sha256")
-    return {candidate.sha256} | ({original} if isinstance(original, str) else set())

@@ -15,12 +15,13 @@ def project_file(
     settings: ProjectionSettings,
     device: str = "cpu",
     events: Events = SILENT,
+    encoder: Path | None = None,
 ) -> dict:
     """Write projection, target, re-synthesis and difference below `out`; return the numbers and paths.
 
     Raises ValueError for an image that can't be read or is not square, or a projection that is not finite.
     """
-    (candidate,) = load_candidates({"generator": generator}, device)
+    (candidate,) = load_candidates({"generator": generator}, device, {"generator": encoder} if encoder else None)
     if not image.is_file():
         raise ValueError(f"{image}: no such file, expected an image")
     suspect = suspect_from_bytes(image.read_bytes(), str(image))

@@ -85,6 +85,7 @@ def study_separation(
     store_path: Path,
     units: int = 64,
     events: Events = SILENT,
+    encoders: Mapping[str, Path] | None = None,
 ) -> SeparationStudy:
     """Project `units` fresh images per class into the candidates; the first candidate is A.
 
@@ -92,16 +93,19 @@ def study_separation(
     With settings other than the calibration's only A is projected into, and there are no verdicts. A killed study goes
     on from store_path. Raises ValueError for too few validation sources, or unknown candidates.
     """
-    candidates = load_candidates(dict(candidate_files))
-    with_verdicts = projection_record(settings) == calibration.projection and len(candidates) == len(
-        calibration.candidates
+    candidates = load_candidates(candidate_files, encoders=encoders)
+    with_verdicts = len(candidates) == len(calibration.candidates) and (
+        projection_record(settings, candidates) == calibration.projection
     )
     into = candidates if with_verdicts else candidates[:1]
     classes = {c.name: generate_units(c, units, 1.0, f"separation:{settings.seed}") for c in candidates}
     classes["real"] = _validation_reals(
         calibration, real, splits, units, settings.seed, candidates[0].generator.resolution
     )
-    recorded = {"projection": projection_record(settings), "candidates": {c.name: c.sha256 for c in candidates}}
+    recorded = {
+        "projection": projection_record(settings, candidates),
+        "candidates": {c.name: c.sha256 for c in candidates},
+    }
     with RunStore(store_path, recorded | {"units": units, "batch_size": settings.batch_size}) as store:
         _project(classes, into, settings, store, events)
         rows = [
