@@ -40,6 +40,10 @@ CandidateOption = Annotated[
         help="A generator (file or foreign checkpoint) to examine; repeat.",
     ),
 ]
+EncoderOption = Annotated[
+    list[str] | None,
+    typer.Option("--encoder", metavar="NAME=FILE", help="Where the searches of candidate NAME begin; repeat."),
+]
 OutFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the results go.")]
 SplitOption = Annotated[
     str, typer.Option("--split", metavar="NAME,...", help="Rows of index.csv with these splits only.")
@@ -127,6 +131,7 @@ def attribute(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Suspect images: files, folders or zips.")],
     candidate: CandidateOption,
     out: OutFolder,
+    encoder: EncoderOption = None,
     calibration: Annotated[
         Path | None, typer.Option(metavar="FILE", help="From `calibrate`. Without one no verdict is possible.")
     ] = None,
@@ -161,6 +166,7 @@ def attribute(
         shape="crop" if crop else "letterbox" if letterbox else "refuse",
         device=_device(device),
         labels=CaseLabels(case, exhibit, examiner),
+        encoders=_named_files(encoder or []),
     )
 
 
@@ -195,6 +201,7 @@ def calibrate(
         Path, typer.Option(metavar="PATH", help="Known real images: folder or zip, with an index.csv or not.")
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The calibration to write (JSON).")],
+    encoder: EncoderOption = None,
     split: SplitOption = "",
     source_column: Annotated[str, typer.Option(help="index.csv's column that names the source.")] = "source",
     exclude: Annotated[str, typer.Option(metavar="SOURCE,...", help="Real sources to leave out.")] = "",
@@ -245,7 +252,16 @@ def calibrate(
     settings = ProjectionSettings(ProjectionConfig(steps=steps, precision=precision), lpips, seed, batch_size)
     decision = DecisionSettings(alpha=alpha, delta=delta, lambda_=lambda_, mu=mu)
     with _steps_progress("calibrating") as events:
-        calibration = run(_named_files(candidate), population, decision, settings, out, _device(device), events)
+        calibration = run(
+            _named_files(candidate),
+            population,
+            decision,
+            settings,
+            out,
+            _device(device),
+            events,
+            _named_files(encoder or []),
+        )
     for name, row in calibration.validation["verdicts"].items():
         stdout.print(f"{name}: {', '.join(f'{code} {n}' for code, n in row.items() if n)}", markup=False)
     stdout.print(f"calibration {calibration.id}: {out}", markup=False)
@@ -259,6 +275,7 @@ def separation(
         Path, typer.Option(metavar="PATH", help="The calibration's real images; its validation sources are used.")
     ],
     out: OutFolder,
+    encoder: EncoderOption = None,
     split: SplitOption = "",
     units: Annotated[int, typer.Option(min=2, help="Images per class.")] = 64,
     steps: Annotated[int | None, typer.Option(help="Default: the calibration's.")] = None,
@@ -287,6 +304,7 @@ def separation(
             out / "run.sqlite",
             units,
             events,
+            _named_files(encoder or []),
         )
     write_separation(study, out)
     for row in study.separations:
@@ -310,6 +328,7 @@ def project(
     image: Annotated[Path, typer.Argument(metavar="IMAGE")],
     generator: Annotated[Path, typer.Option(metavar="FILE", help="Generator file or foreign checkpoint.")],
     out: OutFolder,
+    encoder: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the search begins.")] = None,
     steps: StepsOption = 1000,
     noise_weight: Annotated[float, typer.Option(help="Of the noise maps' regularisation.")] = 1e5,
     seed: SeedOption = 0,
@@ -326,7 +345,7 @@ def project(
         ProjectionConfig(steps=steps, noise_weight=noise_weight, precision=precision), lpips, seed, batch_size=1
     )
     with _steps_progress("projecting") as events:
-        record = project_file(image, generator, out, settings, _device(device), events)
+        record = project_file(image, generator, out, settings, _device(device), events, encoder)
     stdout.print(f"LPIPS {record['lpips']:.4f} (from {record['lpips_start']:.4f}), SSIM {record['ssim']:.3f}")
     stdout.print(str(out / record["resynthesis"]), markup=False)
 
