@@ -1,0 +1,74 @@
+"""The search's start at mu_w, as the paper has it, against a start at an encoder's w, at equal cost.
+
+    python -m tests.benchmarks.starts ENCODER... [--steps 15,30,60] [--max-lr 0.1,0.05] [--w-noise 0.05]
+
+For each bundled generator whose encoder is given: its own fresh images and held-out real ones are projected from both
+starts; printed are mean distances, the AUC, and what part of its own images ends closer than the closest real one.
+"""
+
+import argparse
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from attribution.demo import demo_candidates
+from attribution.projector import ProjectionConfig, latent_statistics, project
+from generator import LPIPS, load_generator
+from generator.encoder import Encoder, load_encoder
+from generator.files import file_sha256
+from generator.images import to_unit
+from generator.imagesets import open_image_set
+from generator.networks import Generator
+from generator.sampling import derive_seed, sample_images
+from training.dataset import load_training_images
+
+REALS = Path(__file__).parents[1] / "data" / "emoji-portraits-64.zip"
+BATCH = 16
+
+
+def distances(
+    G: Generator, pixels: np.ndarray, config: ProjectionConfig, lpips: LPIPS, encoder: Encoder | None
+) -> np.ndarray:
+    """Final LPIPS of each image."""
+    statistics = latent_statistics(G)
+    found = []
+    for first in range(0, len(pixels), BATCH):
+        batch = to_unit(pixels[first : first + BATCH])
+        seeds = list(range(first, first + len(batch)))
+        found += project(G, batch, config=config, lpips=lpips, seeds=seeds, statistics=statistics, encoder=encoder)
+    return np.array([projection.lpips for projection in found])
+
+
+def main() -> None:
+    """Print a line per generator, number of steps, settings and start."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("encoder", nargs="+", type=Path)
+    parser.add_argument("--steps", default="15,30,60")
+    parser.add_argument("--max-lr", default="0.1")
+    parser.add_argument("--w-noise", default="0.05")
+    parser.add_argument("--images", type=int, default=32)
+    options = parser.parse_args()
+    lpips = LPIPS("vgg")
+    files = {file_sha256(path): (name, path) for name, path in demo_candidates().items()}
+    reals = load_training_images(open_image_set(REALS, ("held-out",)), 64).pixels
+    chosen = np.random.default_rng(0).permutation(len(reals))[: options.images]
+    rates, noises = ([float(n) for n in text.split(",")] for text in (options.max_lr, options.w_noise))
+    print("generator | steps | max lr | w noise | start | own | real | AUC | own below all real")
+    for opened in map(load_encoder, options.encoder):
+        name, path = files[opened.generator_sha256]
+        G = load_generator(path)
+        own = sample_images(G, [derive_seed("starts", name, i) for i in range(options.images)])
+        for steps, lr, w_noise in product([int(n) for n in options.steps.split(",")], rates, noises):
+            config = ProjectionConfig(steps=steps, max_lr=lr, w_noise=w_noise)
+            for start, encoder in (("mu_w", None), ("encoder", opened.encoder)):
+                a, b = (distances(G, pixels, config, lpips, encoder) for pixels in (own, reals[chosen]))
+                auc = roc_auc_score([1] * len(a) + [0] * len(b), -np.concatenate([a, b]))
+                below = (a < b.min()).mean()
+                row = f"{a.mean():.4f} | {b.mean():.4f} | {auc:.4f} | {below:.2f}"
+                print(f"{name} | {steps} | {lr} | {w_noise} | {start} | {row}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
