@@ -441,13 +441,21 @@ def train(
     ],
     out: OutFolder,
     split: SplitOption = "",
-    config: Annotated[str, typer.Option(help="small-64, stylegan2-e or stylegan2-f.")] = "small-64",
+    config: Annotated[
+        str, typer.Option(help="small-64, stylegan2-e, stylegan2-f, ada-256, ada-512, ada-1024, cifar or auto.")
+    ] = "small-64",
+    resolution: Annotated[
+        int | None, typer.Option(help="Of the images; default: the configuration's; auto: the first image's.")
+    ] = None,
     kimg: Annotated[
         float | None, typer.Option(help="Thousands of images to show; default: the configuration's.")
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Default: the configuration's.")] = None,
     seed: SeedOption = 0,
-    x_flip: Annotated[bool, typer.Option("--x-flip", help="Mirror images at random.")] = False,
+    x_flip: Annotated[
+        bool | None, typer.Option("--x-flip/--no-x-flip", help="Mirror images at random; default: the configuration's.")
+    ] = None,
+    gamma: Annotated[float | None, typer.Option(help="Weight of R1; default: the configuration's.")] = None,
     snapshot_kimg: Annotated[float | None, typer.Option(help="Thousands of images between snapshots.")] = None,
     init: Annotated[
         Path | None,
@@ -471,27 +479,32 @@ def train(
 ) -> None:
     """Train a StyleGAN2 generator; the same command again resumes, a larger --kimg continues."""
     from generator.imagesets import open_image_set
-    from training.config import PRESETS
-    from training.dataset import load_training_images
+    from training.dataset import first_resolution, load_training_images
     from training.loop import Progress as TrainingProgress
     from training.loop import train as run
+    from training.presets import resolve
 
-    if config not in PRESETS:
-        raise ValueError(f"--config: found {config!r}, expected one of {', '.join(PRESETS)}")
+    image_set = open_image_set(data, _list(split))
+    if config == "auto" and resolution is None:
+        resolution = first_resolution(image_set)
     asked = _given(
+        resolution=resolution,
         kimg=kimg,
         batch=batch,
+        seed=seed,
+        x_flip=x_flip,
+        gamma=gamma,
         snapshot_kimg=snapshot_kimg,
         warmup_kimg=warmup_kimg,
         ada_kimg=ada_kimg,
         augment=None if augment is None else () if augment == "none" else tuple(augment.split(",")),
     )
     try:
-        settings = replace(PRESETS[config], seed=seed, x_flip=x_flip, **asked)
+        settings = resolve(config, asked)
     except ValueError as error:  # begins with the setting, which has its option's name
         name, _, rest = str(error).partition(":")
         raise ValueError(f"--{name.replace('_', '-')}:{rest}") from error
-    images = load_training_images(open_image_set(data, _list(split)), settings.network.resolution)
+    images = load_training_images(image_set, settings.network.resolution)
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
     with Progress(*columns, console=stderr) as bar:
         task = bar.add_task("training", total=int(settings.kimg * 1000))

@@ -10,7 +10,8 @@ import pytest
 import cli
 from generator.files import file_sha256, read_provenance
 from tests.cases import TINY, tiny_generator, write_reals
-from training.config import PRESETS, TrainingConfig
+from training.config import TrainingConfig
+from training.presets import PRESETS
 
 BATCH = 4
 TINY_RUN = TrainingConfig(network=TINY, batch=BATCH, kimg=2 * BATCH / 1000, mbstd_group_size=2, style_mixing=0)
@@ -117,6 +118,23 @@ def test_words_are_named(train, option: str) -> None:
 
 def test_an_unknown_configuration_is_named(train) -> None:
     assert_refused(train("--config", "huge"), "--config", "'huge'", "small-64")
+
+
+def test_auto_takes_the_resolution_of_the_images(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.presets._ADA", replace(TINY_RUN, network=TINY, gamma=1, augment=("blit",)))
+    monkeypatch.setattr("training.presets.HALF", 128)
+    assert train("--config", "auto", "--batch", 4)[0] == 0
+    found = settings(tmp_path)
+    assert found["network"]["resolution"] == 16 and found["gamma"] == pytest.approx(0.0002 * 16 * 16 / 4)
+    assert_refused(train("--config", "auto", "--resolution", 8), "000.png: found 16x16, expected 8x8")
+    assert_refused(train("--config", "auto", "--resolution", 12), "--resolution: found 12, expected a power of two")
+
+
+def test_a_preset_that_mirrors_can_be_told_not_to(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "ada-512", replace(TINY_RUN, x_flip=True))
+    assert train("--config", "ada-512")[0] == 0 and settings(tmp_path)["x_flip"]
+    assert train("--config", "ada-512", "--no-x-flip", "--gamma", 0.25, out="off")[0] == 0
+    assert not settings(tmp_path, "off")["x_flip"] and settings(tmp_path, "off")["gamma"] == 0.25
 
 
 def test_a_missing_parent_is_named(train, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         train(CONFIG, DATA, tmp_path)
     torch.save({"format": "other"}, path)
     with pytest.raises(
-        ValueError, match=r"checkpoint\.pt: found another kind of file, expected a latentprint.checkpoint/1"
+        ValueError, match=r"checkpoint\.pt: found another kind of file, expected a latentprint.checkpoint/2"
     ):
         train(CONFIG, DATA, tmp_path)
 

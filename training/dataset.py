@@ -40,6 +40,18 @@ def load_training_images(images: ImageSet, resolution: int) -> TrainingImages:
     return TrainingImages(pixels, digest.hexdigest())
 
 
+def first_resolution(images: ImageSet) -> int:
+    """Width and height of a set's first image. Raises ValueError, naming it, where it is damaged or not square."""
+    name = images.records[0].name
+    try:
+        image = decode(next(images.read([name])))
+    except ImageError as error:
+        raise ValueError(f"{images.path}/{name}: {error.message}") from error
+    if image.width != image.height:
+        raise ValueError(f"{images.path}/{name}: found {image.width}x{image.height}, expected a square image")
+    return image.width
+
+
 def batch_indices(n: int, batch: int, step: int, seed: int) -> np.ndarray:
     """The images of one step: each epoch is a permutation drawn from (seed, epoch). -> [batch] indices below n."""
     positions = np.arange(step * batch, (step + 1) * batch)

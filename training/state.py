@@ -13,7 +13,7 @@ from generator.networks import Generator, build_discriminator
 from training.config import TrainingConfig
 from training.schedules import lazy_adam
 
-CHECKPOINT_FORMAT = "latentprint.checkpoint/1"
+CHECKPOINT_FORMAT = "latentprint.checkpoint/2"
 
 
 class TrainingState:
@@ -27,7 +27,9 @@ class TrainingState:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.G = Generator(config.network).to(device)
-            self.D = build_discriminator(config.network, config.mbstd_group_size).to(device)
+            self.D = build_discriminator(config.network, config.mbstd_group_size, config.residual_d, label_layers=0).to(
+                device
+            )
         self.G.to(memory_format=torch.channels_last)
         self.D.to(memory_format=torch.channels_last)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
