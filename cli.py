@@ -476,6 +476,9 @@ def train(
         str | None, typer.Option(metavar="NAME,...", help="blit, geometry, colour, filter, noise, cutout; or none.")
     ] = None,
     device: DeviceOption = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print settings, parameters, FLOPs and memory; train nothing.")
+    ] = False,
 ) -> None:
     """Train a StyleGAN2 generator; the same command again resumes, a larger --kimg continues."""
     from generator.imagesets import open_image_set
@@ -504,6 +507,9 @@ def train(
     except ValueError as error:  # begins with the setting, which has its option's name
         name, _, rest = str(error).partition(":")
         raise ValueError(f"--{name.replace('_', '-')}:{rest}") from error
+    if dry_run:
+        _print_estimate(settings, len(image_set))
+        return
     images = load_training_images(image_set, settings.network.resolution)
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
     with Progress(*columns, console=stderr) as bar:
@@ -515,6 +521,24 @@ def train(
         path = run(settings, images, out, _device(device), init, show)
     stdout.print(
         f"{len(images)} training images (SHA-256 {images.sha256[:12]}), {settings.kimg:g} kimg: {path}", markup=False
+    )
+
+
+def _print_estimate(settings: Any, images: int) -> None:
+    from training.estimate import estimate
+
+    values = asdict(settings)
+    for name, value in (values.pop("network") | values).items():
+        stdout.print(f"{name}: {value}", markup=False)
+    costs = estimate(settings)
+    stdout.print(f"\ntraining images: {images:,} (not opened)")
+    stdout.print(f"parameters: G {costs.generator_parameters:,}, D {costs.discriminator_parameters:,}")
+    stdout.print(
+        f"GFLOP: {costs.flops_generate / 1e9:.3g} to generate an image, {costs.flops_train / 1e9:.3g} to train on one"
+    )
+    memory = costs.state_bytes, costs.activation_bytes, images * settings.network.resolution**2 * 3
+    stdout.print(
+        "memory, GB: networks {:.2f}, one backward pass {:.2f}, images {:.2f}".format(*(n / 1e9 for n in memory))
     )
 
 

@@ -11,6 +11,7 @@ import cli
 from generator.files import file_sha256, read_provenance
 from tests.cases import TINY, tiny_generator, write_reals
 from training.config import TrainingConfig
+from training.estimate import estimate
 from training.presets import PRESETS
 
 BATCH = 4
@@ -160,3 +161,14 @@ def test_a_damaged_discriminator_is_named(train, world: Path, tmp_path: Path) ->
     (tmp_path / "g.discriminator.safetensors").write_bytes(b"hello")
     result = train("--init", tmp_path / "g.safetensors")
     assert_refused(result, "g.discriminator.safetensors", "expected a discriminator file")
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(train, tmp_path: Path) -> None:
+    code, out, _ = train("--dry-run", "--batch", 8, "--x-flip")
+    assert code == 0 and not (tmp_path / "run").exists()
+    lines = out.splitlines()
+    assert {"resolution: 16", "batch: 8", "x_flip: True", "training images: 6 (not opened)"} <= set(lines)
+    costs = estimate(replace(TINY_RUN, batch=8))
+    assert f"parameters: G {costs.generator_parameters:,}, D {costs.discriminator_parameters:,}" in lines
+    assert any(line.startswith("GFLOP: ") for line in lines) and any(line.startswith("memory, GB: ") for line in lines)
+    assert_refused(train("--dry-run", "--kimg", 0), "--kimg: found 0")
