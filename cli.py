@@ -466,6 +466,14 @@ def train(
             help="Generator file to start from, with its discriminator where that lies beside it.",
         ),
     ] = None,
+    freeze_d: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="With --init: the discriminator's N highest resolutions stay as they are."),
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(min=1, help="Parts of a batch that are worked on one after the other, for less memory."),
+    ] = None,
     warmup_kimg: Annotated[
         float | None, typer.Option(help="Thousands of images for which only the discriminator learns.")
     ] = None,
@@ -498,6 +506,8 @@ def train(
         x_flip=x_flip,
         gamma=gamma,
         snapshot_kimg=snapshot_kimg,
+        freeze_d=freeze_d,
+        accumulate=accumulate,
         warmup_kimg=warmup_kimg,
         ada_kimg=ada_kimg,
         augment=None if augment is None else () if augment == "none" else tuple(augment.split(",")),

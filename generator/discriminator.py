@@ -69,13 +69,18 @@ class DiscriminatorBlock(nn.Module):
         return skip + self.conv1(x, gain=sqrt(0.5), clamp=self.clamp)
 
 
+def group_size_in(batch: int, group_size: int) -> int:
+    """The group size that a batch allows: the largest of its divisors up to `group_size`."""
+    return next(n for n in range(min(group_size, batch), 0, -1) if batch % n == 0)
+
+
 def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
     """Append one feature map: the standard deviation over groups of the batch, averaged over features and pixels.
 
-    [B, C, H, W] -> [B, C + 1, H, W]; the group size is lowered to the largest divisor of B.
+    [B, C, H, W] -> [B, C + 1, H, W]; group size: `group_size_in`; image i is in group i modulo their number.
     """
     batch, _, height, width = x.shape
-    size = next(n for n in range(min(group_size, batch), 0, -1) if batch % n == 0)
+    size = group_size_in(batch, group_size)
     groups = x.float().reshape(size, batch // size, -1)
     stddev = (groups.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=1)  # [batch / size]
     feature = stddev.repeat(size).to(x.dtype).reshape(batch, 1, 1, 1).expand(-1, -1, height, width)

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import cli
 from generator.files import file_sha256, read_provenance
@@ -172,3 +174,34 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(train, tmp_path: Path)
     assert f"parameters: G {costs.generator_parameters:,}, D {costs.discriminator_parameters:,}" in lines
     assert any(line.startswith("GFLOP: ") for line in lines) and any(line.startswith("memory, GB: ") for line in lines)
     assert_refused(train("--dry-run", "--kimg", 0), "--kimg: found 0")
+
+
+def test_freezing_layers_of_the_discriminator(train, tmp_path: Path) -> None:
+    assert train("--kimg", 0.004, out="first")[0] == 0
+    parent = tmp_path / "first" / "generator.safetensors"
+    assert train("--init", parent, "--freeze-d", 1)[0] == 0
+    assert settings(tmp_path)["freeze_d"] == 1
+    first, second = (load_file(tmp_path / run / "generator.discriminator.safetensors") for run in ("first", "run"))
+    same = {name for name, tensor in first.items() if torch.equal(tensor, second[name])}
+    assert {"from_rgb.weight", "blocks.0.conv1.weight"} <= same and "blocks.1.conv1.weight" not in same
+
+
+def test_what_cannot_be_frozen_is_named(train, world: Path, tmp_path: Path) -> None:
+    assert_refused(train("--freeze-d", 1), "--freeze-d: found 1 without --init")
+    missing = "parent.discriminator.safetensors"
+    assert_refused(train("--init", world / "parent.safetensors", "--freeze-d", 1), "--freeze-d", missing)
+    for n in (-1, 3):
+        assert_refused(train("--freeze-d", n), f"--freeze-d: found {n}, expected 0 to 2")
+
+
+def test_accumulating_in_parts(train, tmp_path: Path) -> None:
+    assert train("--accumulate", 2)[0] == 0 and settings(tmp_path)["accumulate"] == 2
+    assert_refused(train("--accumulate", 4, out="four"), "batch: found 4 images in 2 groups", "--accumulate")
+    assert not (tmp_path / "four").exists()
+
+
+def test_a_run_that_leaves_the_numbers_says_where(train, tmp_path: Path) -> None:
+    code, out, err = train("--gamma", 1e38)
+    assert (code, out) == (1, "") and "Traceback" not in err
+    assert err.splitlines()[-1].startswith("latentprint: step ")
+    assert "no checkpoint had been written" in err

@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from generator.networks import GeneratorConfig
 from training.augment import CATEGORIES
 
-COUNTS = ("batch", "r1_interval", "path_length_interval", "path_length_shrink", "mbstd_group_size", "ada_interval")
+COUNTS = (
+    "batch",
+    "r1_interval",
+    "path_length_interval",
+    "path_length_shrink",
+    "mbstd_group_size",
+    "ada_interval",
+    "accumulate",
+)
 
 
 @dataclass(frozen=True)
@@ -20,7 +28,8 @@ class TrainingConfig:
     over ada_interval steps, and can rise from 0 to 1 in ada_kimg (ADA: 500, 100 for transfer).
     warmup_kimg: how long D learns alone, for a G that starts trained against a D that doesn't. parent_sha256: of the
     generator file that the run starts from, "" for none. residual_d: the discriminator's skips (ADA leaves them out for
-    CIFAR-10).
+    CIFAR-10). freeze_d: so many of the discriminator's highest resolutions stay as they were (Freeze-D). accumulate:
+    parts of a batch whose gradients are added up one after the other, to save memory; results agree up to rounding.
     """
 
     network: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -38,6 +47,8 @@ class TrainingConfig:
     style_mixing: float = 0.9
     mbstd_group_size: int = 4
     residual_d: bool = True
+    freeze_d: int = 0
+    accumulate: int = 1
     x_flip: bool = False
     precision: str = "fp32"
     augment: tuple[str, ...] = ()
@@ -59,6 +70,9 @@ class TrainingConfig:
         for name in ("warmup_kimg", "seed", "lr", "gamma", "path_length"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: found {getattr(self, name)}, expected at least 0")
+        blocks = self.network.resolution.bit_length() - 3
+        if not 0 <= self.freeze_d <= blocks:
+            raise ValueError(f"freeze_d: found {self.freeze_d}, expected 0 to {blocks}, the discriminator's blocks")
         unknown = [name for name in self.augment if name not in CATEGORIES]
         if unknown:
             raise ValueError(f"augment: found {unknown[0]!r}, expected some of {', '.join(CATEGORIES)}")

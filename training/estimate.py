@@ -12,6 +12,7 @@ from generator.files import WithoutMemory
 from generator.networks import Generator, build_discriminator
 from training.config import TrainingConfig
 from training.losses import discriminator_loss, generator_loss, path_length_penalty, path_lengths, r1_penalty
+from training.state import freeze_highest, frozen
 
 FLOAT = 4  # bytes
 
@@ -24,7 +25,7 @@ class Estimate:
     pixel are left out. flops_generate: of one image; flops_train: of a training step for one real image, its lazy
     regularisers averaged over the steps. state_bytes: weights, Adam's moments, the averaged generator and the gradients
     of the larger network. activation_bytes: what the backward pass of the heaviest phase keeps, as on a GPU; libraries'
-    working memory and the training images are not in it.
+    working memory and the training images are not in it. With accumulation it is that of one part of a batch.
     """
 
     generator_parameters: int
@@ -40,9 +41,10 @@ def estimate(config: TrainingConfig) -> Estimate:
     with WithoutMemory():
         G = Generator(config.network).to("meta")
         D = build_discriminator(config.network, config.mbstd_group_size, config.residual_d, label_layers=0).to("meta")
+    freeze_highest(D, config.freeze_d)
     phases = _Phases(config, G, D)
     flops_generate, _ = _measured(phases.generate, G, D)
-    costs = [(_measured(phase, G, D), every) for phase, every in phases.in_turn()]
+    costs = [(_measured(phase, G, D), every) for phase, every in phases.in_turn()]  # of one part of a batch
     weights_G, weights_D = (sum(p.numel() for p in network.parameters()) for network in (G, D))
     return Estimate(
         generator_parameters=weights_G,
@@ -59,7 +61,7 @@ class _Phases:
 
     def __init__(self, config: TrainingConfig, G: Generator, D: nn.Module):
         self.config, self.G, self.D = config, G, D
-        self.batch = config.batch
+        self.batch = config.batch // config.accumulate
         self.dtype = torch.bfloat16 if config.precision == "bf16" else None
 
     def in_turn(self) -> list[tuple[Callable[[], object], int]]:
@@ -94,10 +96,9 @@ class _Phases:
         r1_penalty(self.D(real, self.labels(self.batch)), real, self.config.gamma).backward()
 
     def train_generator(self) -> None:
-        self.D.requires_grad_(False)
         images = self.G.synthesis(self.ws(self.batch), noise="random", dtype=self.dtype)
-        generator_loss(self.D(images, self.labels(self.batch), dtype=self.dtype)).backward()
-        self.D.requires_grad_(True)
+        with frozen(self.D):
+            generator_loss(self.D(images, self.labels(self.batch), dtype=self.dtype)).backward()
 
     def path_length(self) -> None:
         ws = self.ws(max(self.batch // self.config.path_length_shrink, 1))

@@ -14,7 +14,8 @@ from training.state import TrainingState
 def start_from(state: TrainingState, opened: OpenedGenerator) -> None:
     """Take over G, also as its average, and D where its file lies beside G's, or the checkpoint holds one.
 
-    Raises ValueError for a generator of another configuration, or a file that is damaged or doesn't fit.
+    Raises ValueError for a generator of another configuration, a file that is damaged or doesn't fit, or where D is to
+    be frozen and there is none.
     """
     path, parent = opened.path, opened.generator
     found, expected = asdict(parent.config), asdict(state.config.network)
@@ -28,6 +29,9 @@ def start_from(state: TrainingState, opened: OpenedGenerator) -> None:
         load_discriminator(discriminator_beside(path), state.D)
     elif opened.discriminator:
         _take_over(opened.discriminator.state_dict(), state.D, path)
+    elif state.config.freeze_d:
+        beside = discriminator_beside(path).name
+        raise ValueError(f"--freeze-d: found no discriminator in {path} or beside it, expected {beside}")
     if state.config.path_length:
         state.path_length_mean.copy_(_mean_path_length(state))
 
