@@ -337,6 +337,9 @@ def generate(
     out: OutFolder,
     seeds: Annotated[str, typer.Option(help="Numbers and ranges: 0-9,42.")] = "0-9",
     psi: Annotated[float, typer.Option(help="Truncation: 1 is none, 0 the mean image.")] = 0.7,
+    label: Annotated[
+        int | None, typer.Option(help="The class, of a conditional generator; default: one drawn from the seed.")
+    ] = None,
 ) -> None:
     """Write one PNG per seed; noise comes from the same seed."""
     from generator import load_generator
@@ -349,7 +352,7 @@ def generate(
     out.mkdir(parents=True, exist_ok=True)
     for first in range(0, len(numbers), 64):
         chunk = numbers[first : first + 64]
-        for seed, pixels in zip(chunk, sample_images(G, chunk, psi), strict=True):
+        for seed, pixels in zip(chunk, sample_images(G, chunk, psi, label=label), strict=True):
             write_atomically(out / f"seed{seed:06d}.png", encode_png(pixels))
     stdout.print(f"{len(numbers)} images: {out}", markup=False)
 
@@ -441,6 +444,9 @@ def train(
     ],
     out: OutFolder,
     split: SplitOption = "",
+    conditional: Annotated[
+        bool, typer.Option("--conditional", help="Learn classes: the labels of dataset.json, or folder names.")
+    ] = False,
     config: Annotated[
         str, typer.Option(help="small-64, stylegan2-e, stylegan2-f, ada-256, ada-512, ada-1024, cifar or auto.")
     ] = "small-64",
@@ -491,6 +497,7 @@ def train(
     """Train a StyleGAN2 generator; the same command again resumes, a larger --kimg continues."""
     from generator.imagesets import open_image_set
     from training.dataset import first_resolution, load_training_images
+    from training.labels import read_labels
     from training.loop import Progress as TrainingProgress
     from training.loop import train as run
     from training.presets import resolve
@@ -498,8 +505,10 @@ def train(
     image_set = open_image_set(data, _list(split))
     if config == "auto" and resolution is None:
         resolution = first_resolution(image_set)
+    labels = read_labels(image_set) if conditional else None
     asked = _given(
         resolution=resolution,
+        c_dim=len(labels.names) if labels else None,
         kimg=kimg,
         batch=batch,
         seed=seed,
@@ -520,7 +529,7 @@ def train(
     if dry_run:
         _print_estimate(settings, len(image_set))
         return
-    images = load_training_images(image_set, settings.network.resolution)
+    images = load_training_images(image_set, settings.network.resolution, labels)
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
     with Progress(*columns, console=stderr) as bar:
         task = bar.add_task("training", total=int(settings.kimg * 1000))

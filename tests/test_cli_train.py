@@ -205,3 +205,35 @@ def test_a_run_that_leaves_the_numbers_says_where(train, tmp_path: Path) -> None
     assert (code, out) == (1, "") and "Traceback" not in err
     assert err.splitlines()[-1].startswith("latentprint: step ")
     assert "no checkpoint had been written" in err
+
+
+def test_classes_from_folders_to_images(
+    train, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert_refused(train("--conditional"), "000.png in no folder and no dataset.json")
+    for i, path in enumerate(sorted((world / "reals").glob("*.png"))):
+        folder = tmp_path / "classes" / ("even" if i % 2 == 0 else "odd")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / path.name).write_bytes(path.read_bytes())
+    data = ["--data", tmp_path / "classes", "--conditional"]
+    code, out, _ = train(*data, "--dry-run")
+    assert code == 0 and "c_dim: 2" in out.splitlines()
+    assert train(*data)[0] == 0
+    path = tmp_path / "run" / "generator.safetensors"
+    assert read_provenance(path)["classes"] == ["even", "odd"]
+
+    def generate(*arguments: object) -> int:
+        fixed = ["latentprint", "generate", "--generator", path, "--seeds", "0-3", "--out", tmp_path / "images"]
+        monkeypatch.setattr(sys, "argv", list(map(str, [*fixed, *arguments])))
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return int(stop.value.code or 0)
+
+    images = []
+    for label in (0, 1):
+        assert generate("--label", label) == 0
+        images.append([(tmp_path / "images" / f"seed{i:06d}.png").read_bytes() for i in range(4)])
+    assert all(a != b for a, b in zip(*images, strict=True))
+    capsys.readouterr()
+    assert generate("--label", 2) == 2
+    assert "label: found 2, expected a class from 0 to 1" in capsys.readouterr().err

@@ -36,14 +36,12 @@ class Latents:
         return None if self.labels is None else self.labels[rows]
 
 
-def draw_latents(
-    G: Generator, batch: int, style_mixing: float, rng: torch.Generator, labels: Tensor | None = None
-) -> Latents:
-    """Draw what makes a batch; styles are mixed with probability `style_mixing`, in all of its images."""
+def draw_latents(G: Generator, batch: int, style_mixing: float, rng: torch.Generator) -> Latents:
+    """Draw what makes a batch, but for labels; with probability `style_mixing` all of its images mix two styles."""
     z = torch.randn(2 if style_mixing else 1, batch, G.z_dim, generator=rng, device=rng.device)
     crossover = 0
     if style_mixing and torch.rand([], generator=rng, device=rng.device) < style_mixing:
         crossover = int(torch.randint(1, G.num_ws, [], generator=rng, device=rng.device))
     codes = z.unbind() if crossover else z[:1].unbind()
     noise = [m for m in G.synthesis.noise_maps("random", batch, rng) if m is not None]
-    return Latents(codes, labels, crossover, noise)
+    return Latents(codes, None, crossover, noise)

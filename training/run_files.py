@@ -6,7 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 
 from generator.files import save_discriminator, save_generator, write_atomically
 from generator.images import encode_png, image_grid, to_pixels
@@ -88,13 +90,18 @@ class RunFiles:
             "processes": state.workers.count,
             "training": asdict(state.config),
         }
+        if self.data.classes:
+            provenance["classes"] = list(self.data.classes)
         return provenance | ({"parent": self.parent} if self.parent else {})
 
 
 @torch.no_grad()
-def _samples(state: TrainingState) -> Any:
-    z = torch.randn(SAMPLES, state.G_ema.z_dim, generator=torch.Generator().manual_seed(0))
-    return to_pixels(state.G_ema(z.to(state.path_length_mean.device)))
+def _samples(state: TrainingState) -> np.ndarray:
+    """Images of the averaged generator from the same codes every time; a conditional one's classes in turn."""
+    G, device = state.G_ema, state.path_length_mean.device
+    z = torch.randn(SAMPLES, G.z_dim, generator=torch.Generator().manual_seed(0)).to(device)
+    c = F.one_hot(torch.arange(SAMPLES, device=device) % G.c_dim, G.c_dim).float() if G.c_dim else None
+    return to_pixels(G(z, c))
 
 
 def _drop_metrics_after(path: Path, kimg: float) -> None:

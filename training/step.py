@@ -6,9 +6,11 @@ those of the undivided batch up to rounding.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from generator.images import to_unit
@@ -69,8 +71,21 @@ def _real_images(state: TrainingState, data: TrainingImages, indices: np.ndarray
     return torch.where(flip, images.flip(3), images)
 
 
-def _draw(state: TrainingState, batch: int, rng: torch.Generator) -> Latents:
-    return draw_latents(state.G, batch, state.config.style_mixing, rng)
+def _one_hot(state: TrainingState, data: TrainingImages, indices: np.ndarray) -> Tensor | None:
+    """The labels of these training images [n, c_dim]; None for an unconditional model."""
+    if data.labels is None:
+        return None
+    numbers = torch.as_tensor(data.labels[indices], device=state.path_length_mean.device)
+    return F.one_hot(numbers, state.config.network.c_dim).float()
+
+
+def _draw(state: TrainingState, data: TrainingImages, batch: int, rng: torch.Generator) -> Latents:
+    """Generated images get the labels of training images drawn at random."""
+    latents = draw_latents(state.G, batch, state.config.style_mixing, rng)
+    if data.labels is None:
+        return latents
+    drawn = torch.randint(len(data), [batch], generator=rng, device=rng.device)
+    return replace(latents, labels=_one_hot(state, data, drawn.cpu().numpy()))
 
 
 def _working_dtype(state: TrainingState) -> torch.dtype | None:
@@ -101,19 +116,22 @@ def _finish(state: TrainingState, optimizer: torch.optim.Optimizer, sums: _Sums)
 def _step_discriminator(state: TrainingState, data: TrainingImages) -> dict[str, float]:
     config, dtype = state.config, _working_dtype(state)
     indices = batch_indices(len(data), config.batch, state.step, config.seed)
-    latents, sums, reals = _draw(state, config.batch, _rng(state, "D images")), _Sums(), []
+    latents, sums = _draw(state, data, config.batch, _rng(state, "D images")), _Sums()
+    reals: list[tuple[Tensor, Tensor | None]] = []
     for rows in state.parts:
         share = len(rows) / config.batch
         with torch.no_grad():
             fake = latents.images(state.G, latents.ws(state.G, rows), rows, dtype)
             fake = _augmented(state, fake, rows, "augment generated")
         real = _augmented(state, _real_images(state, data, indices, rows), rows, "augment real")
-        real_logits, fake_logits = state.D(real, dtype=dtype), state.D(fake, dtype=dtype)
+        labels = _one_hot(state, data, indices[rows.cpu().numpy()])
+        real_logits = state.D(real, labels, dtype=dtype)
+        fake_logits = state.D(fake, latents.labels_of(rows), dtype=dtype)
         loss = discriminator_loss(real_logits, fake_logits)
         (loss * share).backward()
         # r_t is ADA's measure of overfitting: E[sign(D(real))] (ADA, eq. 1)
         sums.add(share, loss_d=loss, r_t=real_logits.sign().mean())
-        reals.append(real)
+        reals.append((real, labels))
     _finish(state, state.opt_D, sums)
     figures = {name: value.item() for name, value in sums.values.items()}
     if config.augment:
@@ -124,12 +142,12 @@ def _step_discriminator(state: TrainingState, data: TrainingImages) -> dict[str,
     return figures
 
 
-def _regularise_discriminator(state: TrainingState, reals: Sequence[Tensor]) -> dict[str, float]:
+def _regularise_discriminator(state: TrainingState, reals: Sequence[tuple[Tensor, Tensor | None]]) -> dict[str, float]:
     config, sums = state.config, _Sums()
-    for real in reals:
+    for real, labels in reals:
         share = len(real) / config.batch
         real = real.detach().requires_grad_()
-        penalty = r1_penalty(state.D(real), real, config.gamma)
+        penalty = r1_penalty(state.D(real, labels), real, config.gamma)
         (penalty * config.r1_interval * share).backward()
         sums.add(share, r1=penalty)
     _finish(state, state.opt_D, sums)
@@ -138,13 +156,13 @@ def _regularise_discriminator(state: TrainingState, reals: Sequence[Tensor]) -> 
 
 def _step_generator(state: TrainingState, data: TrainingImages) -> dict[str, float]:
     config, dtype, G, sums = state.config, _working_dtype(state), state.G, _Sums()
-    latents = _draw(state, config.batch, _rng(state, "G images"))
+    latents = _draw(state, data, config.batch, _rng(state, "G images"))
     for rows in state.parts:
         share = len(rows) / config.batch
         ws = latents.ws(G, rows)
         with frozen(state.D):
             fake = _augmented(state, latents.images(G, ws, rows, dtype), rows, "augment G")
-            loss = generator_loss(state.D(fake, dtype=dtype))
+            loss = generator_loss(state.D(fake, latents.labels_of(rows), dtype=dtype))
             (loss * share).backward()
         sums.add(share, loss_g=loss, w=ws[:, 0].mean(0))
     _finish(state, state.opt_G, sums)
@@ -157,7 +175,7 @@ def _regularise_path_length(state: TrainingState, data: TrainingImages) -> dict[
     """The penalty's target is the mean length before this step, which any division of the batch has at hand."""
     config, sums, rng = state.config, _Sums(), _rng(state, "path length")
     batch = max(config.batch // config.path_length_shrink, 1)
-    latents = _draw(state, batch, rng)
+    latents = _draw(state, data, batch, rng)
     y = torch.randn(batch, 3, state.G.resolution, state.G.resolution, generator=rng, device=rng.device)
     for rows in state.share_evenly(batch):
         share = len(rows) / batch

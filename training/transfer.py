@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from generator.files import discriminator_beside, load_discriminator
 from generator.loading import OpenedGenerator
@@ -50,7 +51,7 @@ def _mean_path_length(state: TrainingState) -> torch.Tensor:
     device = state.path_length_mean.device
     rng = torch.Generator(device).manual_seed(state.config.seed)
     z = torch.randn(16, state.G.z_dim, generator=rng, device=device)
-    c = torch.zeros(16, state.G.c_dim, device=device) if state.G.c_dim else None
+    c = F.one_hot(torch.arange(16, device=device) % state.G.c_dim, state.G.c_dim).float() if state.G.c_dim else None
     ws = state.G.mapping(z, c)
     images = state.G.synthesis(ws, noise="random", generator=rng)
     return path_lengths(images, ws, torch.randn(images.shape, generator=rng, device=device)).mean().detach()
