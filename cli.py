@@ -494,13 +494,16 @@ def train(
         bool, typer.Option("--dry-run", help="Print settings, parameters, FLOPs and memory; train nothing.")
     ] = False,
 ) -> None:
-    """Train a StyleGAN2 generator; the same command again resumes, a larger --kimg continues."""
+    """Train a StyleGAN2 generator; the same command again resumes, a larger --kimg continues.
+
+    On several GPUs, or processes: torchrun --nproc-per-node N -m cli train ...
+    """
     from generator.imagesets import open_image_set
     from training.dataset import first_resolution, load_training_images
     from training.labels import read_labels
-    from training.loop import Progress as TrainingProgress
     from training.loop import train as run
     from training.presets import resolve
+    from training.workers import join_workers
 
     image_set = open_image_set(data, _list(split))
     if config == "auto" and resolution is None:
@@ -530,17 +533,26 @@ def train(
         _print_estimate(settings, len(image_set))
         return
     images = load_training_images(image_set, settings.network.resolution, labels)
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    with Progress(*columns, console=stderr) as bar:
-        task = bar.add_task("training", total=int(settings.kimg * 1000))
+    with join_workers(_device(device)) as (workers, place), _images_progress(settings.kimg, workers.first) as show:
+        path = run(settings, images, out, place, init, show, workers)
+    if workers.first:
+        stdout.print(
+            f"{len(images)} training images (SHA-256 {images.sha256[:12]}), {settings.kimg:g} kimg: {path}",
+            markup=False,
+        )
 
-        def show(progress: TrainingProgress) -> None:
+
+@contextmanager
+def _images_progress(kimg: float, shown: bool) -> Iterator:
+    """A bar over training images, on stderr."""
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=stderr, disable=not shown) as bar:
+        task = bar.add_task("training", total=int(kimg * 1000))
+
+        def show(progress: Any) -> None:
             bar.update(task, completed=progress.images, description=f"{progress.images_per_second:.1f} images/s")
 
-        path = run(settings, images, out, _device(device), init, show)
-    stdout.print(
-        f"{len(images)} training images (SHA-256 {images.sha256[:12]}), {settings.kimg:g} kimg: {path}", markup=False
-    )
+        yield show
 
 
 def _print_estimate(settings: Any, images: int) -> None:

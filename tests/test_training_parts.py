@@ -129,3 +129,13 @@ def test_a_batch_that_cannot_be_divided_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"^batch: found 8 images in 4 groups .* multiple of 3 groups"):
         train(replace(CONFIG, accumulate=3), DATA, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_processes_that_see_different_folders_are_refused(monkeypatch):
+    other = torch.tensor([0, 0])  # the other process has found no checkpoint
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda ends, op: ends.copy_(torch.maximum(ends, other)))
+    with pytest.raises(
+        ValueError, match="^--out: found processes at steps 0 and 3, expected a folder that all of them"
+    ):
+        Workers(0, 2).require_same_step(3, torch.device("cpu"))
+    Workers(0, 2).require_same_step(0, torch.device("cpu"))

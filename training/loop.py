@@ -60,6 +60,7 @@ def train(
         files.resume()
     elif opened:
         start_from(state, opened)
+    state.workers.require_same_step(state.step, state.path_length_mean.device)
     total = int(config.kimg * 1000)
     logged = checkpointed = time.monotonic()
     window: list[dict[str, float]] = []
@@ -84,6 +85,7 @@ def train(
         if now - checkpointed > CHECKPOINT_SECONDS or finished:
             files.write_checkpoint()
             checkpointed = time.monotonic()
+    state.workers.wait()
     return out / "generator.safetensors"
 
 

@@ -33,6 +33,23 @@ class Workers:
         for tensor, numbers in zip(tensors, together.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(numbers.view(tensor.shape))
 
+    def require_same_step(self, step: int, device: torch.device) -> None:
+        """Raise ValueError unless every process is at the same step: they have to see the same folder."""
+        if self.count == 1:
+            return
+        ends = torch.tensor([step, -step], device=device)
+        dist.all_reduce(ends, dist.ReduceOp.MAX)
+        last, first = int(ends[0]), -int(ends[1])
+        if first != last:
+            raise ValueError(
+                f"--out: found processes at steps {first} and {last}, expected a folder that all of them see"
+            )
+
+    def wait(self) -> None:
+        """Return when every process has come here."""
+        if self.count > 1:
+            dist.barrier()
+
 
 @contextmanager
 def join_workers(device: str) -> Iterator[tuple[Workers, str]]:
