@@ -499,19 +499,13 @@ def train(
     On several GPUs, or processes: torchrun --nproc-per-node N -m cli train ...
     """
     from generator.imagesets import open_image_set
-    from training.dataset import first_resolution, load_training_images
-    from training.labels import read_labels
+    from training.dataset import load_training_images
     from training.loop import train as run
-    from training.presets import resolve
+    from training.presets import resolve_for
     from training.workers import join_workers
 
-    image_set = open_image_set(data, _list(split))
-    if config == "auto" and resolution is None:
-        resolution = first_resolution(image_set)
-    labels = read_labels(image_set) if conditional else None
     asked = _given(
         resolution=resolution,
-        c_dim=len(labels.names) if labels else None,
         kimg=kimg,
         batch=batch,
         seed=seed,
@@ -524,11 +518,8 @@ def train(
         ada_kimg=ada_kimg,
         augment=None if augment is None else () if augment == "none" else tuple(augment.split(",")),
     )
-    try:
-        settings = resolve(config, asked)
-    except ValueError as error:  # begins with the setting, which has its option's name
-        name, _, rest = str(error).partition(":")
-        raise ValueError(f"--{name.replace('_', '-')}:{rest}") from error
+    image_set = open_image_set(data, _list(split))
+    settings, labels = resolve_for(image_set, config, conditional, asked)
     if dry_run:
         _print_estimate(settings, len(image_set))
         return

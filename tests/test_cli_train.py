@@ -196,7 +196,7 @@ def test_what_cannot_be_frozen_is_named(train, world: Path, tmp_path: Path) -> N
 
 def test_accumulating_in_parts(train, tmp_path: Path) -> None:
     assert train("--accumulate", 2)[0] == 0 and settings(tmp_path)["accumulate"] == 2
-    assert_refused(train("--accumulate", 4, out="four"), "batch: found 4 images in 2 groups", "--accumulate")
+    assert_refused(train("--accumulate", 4, out="four"), "--batch: found 4 images in 2 groups", "--accumulate")
     assert not (tmp_path / "four").exists()
 
 

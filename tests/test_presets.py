@@ -114,7 +114,7 @@ def test_what_is_asked_for_takes_the_presets_place():
     ],
 )
 def test_what_cannot_be_is_named(name, asked):
-    with pytest.raises(ValueError, match=rf"^{name}: found .* expected"):
+    with pytest.raises(ValueError, match=rf"^--{name}: found .* expected"):
         resolve("huge" if name == "config" else "auto", asked)
 
 

@@ -41,7 +41,7 @@ def test_parts_keep_the_groups_of_the_minibatch_standard_deviation(groups, parts
     asked = group_size + extra  # a group size that the batch may not allow
     if (batch // group_size_in(batch, asked)) % parts:
         with pytest.raises(
-            ValueError, match=rf"^batch: found {batch} images in .* expected a multiple of {parts} groups"
+            ValueError, match=rf"^--batch: found {batch} images in .* expected a multiple of {parts} groups"
         ):
             split_into_groups(batch, asked, parts)
         return
@@ -126,7 +126,7 @@ def test_a_run_goes_on_with_another_number_of_parts(tmp_path):
 
 
 def test_a_batch_that_cannot_be_divided_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"^batch: found 8 images in 4 groups .* multiple of 3 groups"):
+    with pytest.raises(ValueError, match=r"^--batch: found 8 images in 4 groups .* multiple of 3 groups"):
         train(replace(CONFIG, accumulate=3), DATA, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -135,7 +135,7 @@ def test_processes_that_see_different_folders_are_refused(monkeypatch):
     other = torch.tensor([0, 0])  # the other process has found no checkpoint
     monkeypatch.setattr("torch.distributed.all_reduce", lambda ends, op: ends.copy_(torch.maximum(ends, other)))
     with pytest.raises(
-        ValueError, match="^--out: found processes at steps 0 and 3, expected a folder that all of them"
+        ValueError, match=r"^--out: found processes at steps 0 and 3, expected a folder that all of them"
     ):
         Workers(0, 2).require_same_step(3, torch.device("cpu"))
     Workers(0, 2).require_same_step(0, torch.device("cpu"))

@@ -11,9 +11,12 @@ table has them, on however many GPUs.
 from dataclasses import replace
 from typing import Any
 
+from generator.imagesets import ImageSet
 from generator.networks import CONFIG_E, CONFIG_F, GeneratorConfig
 from training.augment import BGC
 from training.config import TrainingConfig
+from training.dataset import first_resolution
+from training.labels import Labels, read_labels
 
 CLAMP = 256  # ADA, Appendix D.1: 2^8, the limit of every convolution's output
 
@@ -99,16 +102,34 @@ def auto(resolution: int, batch: int | None = None) -> TrainingConfig:
     return replace(settings, network=replace(settings.network, mapping_layers=2))
 
 
+def resolve_for(
+    images: ImageSet, name: str, conditional: bool, asked: dict[str, Any]
+) -> tuple[TrainingConfig, Labels | None]:
+    """Settings for a set of images, and their labels for a conditional model.
+
+    `auto` takes the resolution of the first image, where none is asked for. Raises ValueError as `resolve` and
+    `read_labels`.
+    """
+    if name == "auto" and "resolution" not in asked:
+        asked = asked | {"resolution": first_resolution(images)}
+    labels = read_labels(images) if conditional else None
+    return resolve(name, asked | ({"c_dim": len(labels.names)} if labels else {})), labels
+
+
 def resolve(name: str, asked: dict[str, Any]) -> TrainingConfig:
     """A preset with the settings that were asked for in place of its own; resolution and c_dim are the network's.
 
-    Raises ValueError that begins with "config" or the setting's name, where there is no such preset or value.
+    Raises ValueError that begins with the option, where there is no such preset or value.
     """
     if name not in NAMES:
-        raise ValueError(f"config: found {name!r}, expected one of {', '.join(NAMES)}")
+        raise ValueError(f"--config: found {name!r}, expected one of {', '.join(NAMES)}")
     asked = dict(asked)
     network = {setting: asked.pop(setting) for setting in ("resolution", "c_dim") if setting in asked}
     if asked.get("batch", 1) < 1:
-        raise ValueError(f"batch: found {asked['batch']}, expected at least 1")
-    preset = auto(network.get("resolution", 256), asked.get("batch")) if name == "auto" else PRESETS[name]
-    return replace(preset, network=replace(preset.network, **network), **asked)
+        raise ValueError(f"--batch: found {asked['batch']}, expected at least 1")
+    try:
+        preset = auto(network.get("resolution", 256), asked.get("batch")) if name == "auto" else PRESETS[name]
+        return replace(preset, network=replace(preset.network, **network), **asked)
+    except ValueError as error:  # begins with the setting, which has its option's name
+        setting, _, rest = str(error).partition(":")
+        raise ValueError(f"--{setting.replace('_', '-')}:{rest}") from error

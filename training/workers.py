@@ -81,7 +81,7 @@ def split_into_groups(batch: int, group_size: int, parts: int) -> list[Tensor]:
     groups = batch // size
     if groups % parts:
         raise ValueError(
-            f"batch: found {batch} images in {groups} groups of the minibatch standard deviation, expected a multiple"
+            f"--batch: found {batch} images in {groups} groups of the minibatch standard deviation, expected a multiple"
             f" of {parts} groups (processes times --accumulate)"
         )
     members = torch.arange(batch).reshape(size, groups)  # minibatch_stddev: image i is in group i modulo groups
