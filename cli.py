@@ -356,6 +356,9 @@ def generate(
     out: OutFolder,
     seeds: Annotated[str, typer.Option(help="Numbers and ranges: 0-9,42.")] = "0-9",
     psi: Annotated[float, typer.Option(help="Truncation: 1 is none, 0 the mean image.")] = 0.7,
+    label: Annotated[
+        int | None, typer.Option(help="The class, of a conditional generator; default: one drawn from the seed.")
+    ] = None,
 ) -> None:
     """Write one PNG per seed; noise comes from the same seed."""
     from generator import load_generator
@@ -368,7 +371,7 @@ def generate(
     out.mkdir(parents=True, exist_ok=True)
     for first in range(0, len(numbers), 64):
         chunk = numbers[first : first + 64]
-        for seed, pixels in zip(chunk, sample_images(G, chunk, psi), strict=True):
+        for seed, pixels in zip(chunk, sample_images(G, chunk, psi, label=label), strict=True):
             write_atomically(out / f"seed{seed:06d}.png", encode_png(pixels))
     stdout.print(f"{len(numbers)} images: {out}", markup=False)
 
@@ -460,13 +463,24 @@ def train(
     ],
     out: OutFolder,
     split: SplitOption = "",
-    config: Annotated[str, typer.Option(help="small-64, stylegan2-e or stylegan2-f.")] = "small-64",
+    conditional: Annotated[
+        bool, typer.Option("--conditional", help="Learn classes: the labels of dataset.json, or folder names.")
+    ] = False,
+    config: Annotated[
+        str, typer.Option(help="small-64, stylegan2-e, stylegan2-f, ada-256, ada-512, ada-1024, cifar or auto.")
+    ] = "small-64",
+    resolution: Annotated[
+        int | None, typer.Option(help="Of the images; default: the configuration's; auto: the first image's.")
+    ] = None,
     kimg: Annotated[
         float | None, typer.Option(help="Thousands of images to show; default: the configuration's.")
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Default: the configuration's.")] = None,
     seed: SeedOption = 0,
-    x_flip: Annotated[bool, typer.Option("--x-flip", help="Mirror images at random.")] = False,
+    x_flip: Annotated[
+        bool | None, typer.Option("--x-flip/--no-x-flip", help="Mirror images at random; default: the configuration's.")
+    ] = None,
+    gamma: Annotated[float | None, typer.Option(help="Weight of R1; default: the configuration's.")] = None,
     snapshot_kimg: Annotated[float | None, typer.Option(help="Thousands of images between snapshots.")] = None,
     init: Annotated[
         Path | None,
@@ -476,6 +490,14 @@ def train(
             dir_okay=False,
             help="Generator file to start from, with its discriminator where that lies beside it.",
         ),
+    ] = None,
+    freeze_d: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="With --init: the discriminator's N highest resolutions stay as they are."),
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(min=1, help="Parts of a batch that are worked on one after the other, for less memory."),
     ] = None,
     warmup_kimg: Annotated[
         float | None, typer.Option(help="Thousands of images for which only the discriminator learns.")
@@ -487,40 +509,77 @@ def train(
         str | None, typer.Option(metavar="NAME,...", help="blit, geometry, colour, filter, noise, cutout; or none.")
     ] = None,
     device: DeviceOption = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print settings, parameters, FLOPs and memory; train nothing.")
+    ] = False,
 ) -> None:
-    """Train a StyleGAN2 generator; the same command again resumes, a larger --kimg continues."""
-    from generator.imagesets import open_image_set
-    from training.config import PRESETS
-    from training.dataset import load_training_images
-    from training.loop import Progress as TrainingProgress
-    from training.loop import train as run
+    """Train a StyleGAN2 generator; the same command again resumes, a larger --kimg continues.
 
-    if config not in PRESETS:
-        raise ValueError(f"--config: found {config!r}, expected one of {', '.join(PRESETS)}")
+    On several GPUs, or processes: torchrun --nproc-per-node N -m cli train ...
+    """
+    from generator.imagesets import open_image_set
+    from training.dataset import load_training_images
+    from training.loop import train as run
+    from training.presets import resolve_for
+    from training.workers import join_workers
+
     asked = _given(
+        resolution=resolution,
         kimg=kimg,
         batch=batch,
+        seed=seed,
+        x_flip=x_flip,
+        gamma=gamma,
         snapshot_kimg=snapshot_kimg,
+        freeze_d=freeze_d,
+        accumulate=accumulate,
         warmup_kimg=warmup_kimg,
         ada_kimg=ada_kimg,
         augment=None if augment is None else () if augment == "none" else tuple(augment.split(",")),
     )
-    try:
-        settings = replace(PRESETS[config], seed=seed, x_flip=x_flip, **asked)
-    except ValueError as error:  # begins with the setting, which has its option's name
-        name, _, rest = str(error).partition(":")
-        raise ValueError(f"--{name.replace('_', '-')}:{rest}") from error
-    images = load_training_images(open_image_set(data, _list(split)), settings.network.resolution)
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    with Progress(*columns, console=stderr) as bar:
-        task = bar.add_task("training", total=int(settings.kimg * 1000))
+    image_set = open_image_set(data, _list(split))
+    settings, labels = resolve_for(image_set, config, conditional, asked)
+    if dry_run:
+        _print_estimate(settings, len(image_set))
+        return
+    images = load_training_images(image_set, settings.network.resolution, labels)
+    with join_workers(_device(device)) as (workers, place), _images_progress(settings.kimg, workers.first) as show:
+        path = run(settings, images, out, place, init, show, workers)
+    if workers.first:
+        stdout.print(
+            f"{len(images)} training images (SHA-256 {images.sha256[:12]}), {settings.kimg:g} kimg: {path}",
+            markup=False,
+        )
 
-        def show(progress: TrainingProgress) -> None:
+
+@contextmanager
+def _images_progress(kimg: float, shown: bool) -> Iterator:
+    """A bar over training images, on stderr."""
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=stderr, disable=not shown) as bar:
+        task = bar.add_task("training", total=int(kimg * 1000))
+
+        def show(progress: Any) -> None:
             bar.update(task, completed=progress.images, description=f"{progress.images_per_second:.1f} images/s")
 
-        path = run(settings, images, out, _device(device), init, show)
+        yield show
+
+
+def _print_estimate(settings: Any, images: int) -> None:
+    from training.estimate import estimate
+
+    values = asdict(settings)
+    for name, value in (values.pop("network") | values).items():
+        stdout.print(f"{name}: {value}", markup=False)
+    costs = estimate(settings)
+    stdout.print(f"\ntraining images: {images:,} (not opened)")
+    stdout.print(f"parameters: G {costs.generator_parameters:,}, D {costs.discriminator_parameters:,}")
     stdout.print(
-        f"{len(images)} training images (SHA-256 {images.sha256[:12]}), {settings.kimg:g} kimg: {path}", markup=False
+        f"GFLOP: {costs.flops_generate / 1e9:.3g} to generate an image, {costs.flops_train / 1e9:.3g} to train on one"
+    )
+    memory = costs.state_bytes, costs.activation_bytes, images * settings.network.resolution**2 * 3
+    stdout.print(
+        "memory, GB: networks {:.2f}, one backward pass {:.2f}, images {:.2f}".format(*(n / 1e9 for n in memory))
     )
 
 

@@ -47,29 +47,40 @@ class EqualizedConv(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """Two convolutions and a linear skip, each scaled by 1/sqrt(2) so that their sum keeps its variance."""
+    """Two convolutions and a linear skip, each scaled by 1/sqrt(2) so that their sum keeps its variance.
 
-    def __init__(self, in_channels: int, out_channels: int, clamp: float | None):
+    residual: without it the skip is left out, and nothing is scaled.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, clamp: float | None, residual: bool = True):
         super().__init__()
-        self.clamp = clamp
+        self.clamp, self.residual = clamp, residual
         self.conv0 = EqualizedConv(in_channels, in_channels, 3)
         self.conv1 = EqualizedConv(in_channels, out_channels, 3, down=True)
-        self.skip = EqualizedConv(in_channels, out_channels, 1, act="linear", bias=False, down=True)
+        if residual:
+            self.skip = EqualizedConv(in_channels, out_channels, 1, act="linear", bias=False, down=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, I, r, r] -> [B, O, r/2, r/2]."""
+        if not self.residual:
+            return self.conv1(self.conv0(x, clamp=self.clamp), clamp=self.clamp)
         skip = self.skip(x, gain=sqrt(0.5))
         x = self.conv0(x, clamp=self.clamp)
         return skip + self.conv1(x, gain=sqrt(0.5), clamp=self.clamp)
 
 
+def group_size_in(batch: int, group_size: int) -> int:
+    """The group size that a batch allows: the largest of its divisors up to `group_size`."""
+    return next(n for n in range(min(group_size, batch), 0, -1) if batch % n == 0)
+
+
 def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
     """Append one feature map: the standard deviation over groups of the batch, averaged over features and pixels.
 
-    [B, C, H, W] -> [B, C + 1, H, W]; the group size is lowered to the largest divisor of B.
+    [B, C, H, W] -> [B, C + 1, H, W]; group size: `group_size_in`; image i is in group i modulo their number.
     """
     batch, _, height, width = x.shape
-    size = next(n for n in range(min(group_size, batch), 0, -1) if batch % n == 0)
+    size = group_size_in(batch, group_size)
     groups = x.float().reshape(size, batch // size, -1)
     stddev = (groups.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=1)  # [batch / size]
     feature = stddev.repeat(size).to(x.dtype).reshape(batch, 1, 1, 1).expand(-1, -1, height, width)
@@ -87,12 +98,13 @@ class Discriminator(nn.Module):
         mapping_layers: int = 8,
         mbstd_group_size: int = 4,
         clamp: float | None = None,
+        residual: bool = True,
     ):
         super().__init__()
         self.resolution, self.c_dim, self.mbstd_group_size, self.clamp = resolution, c_dim, mbstd_group_size, clamp
         sizes = sorted((r for r in channels if 4 < r <= resolution), reverse=True)
         self.from_rgb = EqualizedConv(3, channels[resolution], 1)
-        self.blocks = nn.ModuleList(DiscriminatorBlock(channels[r], channels[r // 2], clamp) for r in sizes)
+        self.blocks = nn.ModuleList(DiscriminatorBlock(channels[r], channels[r // 2], clamp, residual) for r in sizes)
         width = channels[4]
         features = width if c_dim else 1
         self.conv = EqualizedConv(width + 1, width, 3)

@@ -91,15 +91,22 @@ class Generator(nn.Module):
         return asdict(self.config)
 
 
-def build_discriminator(config: GeneratorConfig, mbstd_group_size: int = 4) -> Discriminator:
-    """The discriminator that StyleGAN2 trains against a generator of this configuration."""
+def build_discriminator(
+    config: GeneratorConfig, mbstd_group_size: int = 4, residual: bool = True, label_layers: int | None = None
+) -> Discriminator:
+    """The discriminator that StyleGAN2 trains against a generator of this configuration.
+
+    residual: whether its blocks have skips. label_layers: between a label's embedding and its product with the
+    features, None means as many as G's mapping has.
+    """
     return Discriminator(
         config.resolution,
         config.channels,
         c_dim=config.c_dim,
-        mapping_layers=config.mapping_layers,
+        mapping_layers=config.mapping_layers if label_layers is None else label_layers,
         mbstd_group_size=mbstd_group_size,
         clamp=config.clamp,
+        residual=residual,
     )
 
 

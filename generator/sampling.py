@@ -19,11 +19,17 @@ def derive_seed(*parts: str | int) -> int:
 
 
 @torch.no_grad()
-def sample_images(G: Generator, seeds: Sequence[int], psi: float = 1.0, noise: str = "random") -> np.ndarray:
+def sample_images(
+    G: Generator, seeds: Sequence[int], psi: float = 1.0, noise: str = "random", label: int | None = None
+) -> np.ndarray:
     """One image per seed: uint8 [N, r, r, 3]. psi: truncation; noise: "random" (seeded), "const" or "none".
 
-    A conditional generator gets a label drawn uniformly from the same seed. Seeds are below 2^63.
+    A conditional generator gets this label, or for None one drawn uniformly from the same seed. Seeds are below 2^63.
+    Raises ValueError for a label that the generator doesn't have.
     """
+    if label is not None and not 0 <= label < G.c_dim:
+        expected = f"a class from 0 to {G.c_dim - 1}" if G.c_dim else "none: the generator is not conditional"
+        raise ValueError(f"label: found {label}, expected {expected}")
     device = G.mapping.w_avg.device
     chunks = []
     for first in range(0, len(seeds), BATCH):
@@ -32,6 +38,7 @@ def sample_images(G: Generator, seeds: Sequence[int], psi: float = 1.0, noise: s
         c = None
         if G.c_dim:
             labels = torch.cat([torch.randint(G.c_dim, [1], generator=rng) for rng in rngs])
+            labels = labels if label is None else torch.full_like(labels, label)
             c = F.one_hot(labels, G.c_dim).float().to(device)
         ws = G.mapping(z.to(device), c, truncation_psi=psi)
         maps = noise if noise != "random" else _noise_of(G, rngs, device)

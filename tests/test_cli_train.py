@@ -6,11 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import cli
 from generator.files import file_sha256, read_provenance
 from tests.cases import TINY, tiny_generator, write_reals
-from training.config import PRESETS, TrainingConfig
+from training.config import TrainingConfig
+from training.estimate import estimate
+from training.presets import PRESETS
 
 BATCH = 4
 TINY_RUN = TrainingConfig(network=TINY, batch=BATCH, kimg=2 * BATCH / 1000, mbstd_group_size=2, style_mixing=0)
@@ -119,6 +123,23 @@ def test_an_unknown_configuration_is_named(train) -> None:
     assert_refused(train("--config", "huge"), "--config", "'huge'", "small-64")
 
 
+def test_auto_takes_the_resolution_of_the_images(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.presets._ADA", replace(TINY_RUN, network=TINY, gamma=1, augment=("blit",)))
+    monkeypatch.setattr("training.presets.HALF", 128)
+    assert train("--config", "auto", "--batch", 4)[0] == 0
+    found = settings(tmp_path)
+    assert found["network"]["resolution"] == 16 and found["gamma"] == pytest.approx(0.0002 * 16 * 16 / 4)
+    assert_refused(train("--config", "auto", "--resolution", 8), "000.png: found 16x16, expected 8x8")
+    assert_refused(train("--config", "auto", "--resolution", 12), "--resolution: found 12, expected a power of two")
+
+
+def test_a_preset_that_mirrors_can_be_told_not_to(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "ada-512", replace(TINY_RUN, x_flip=True))
+    assert train("--config", "ada-512")[0] == 0 and settings(tmp_path)["x_flip"]
+    assert train("--config", "ada-512", "--no-x-flip", "--gamma", 0.25, out="off")[0] == 0
+    assert not settings(tmp_path, "off")["x_flip"] and settings(tmp_path, "off")["gamma"] == 0.25
+
+
 def test_a_missing_parent_is_named(train, tmp_path: Path) -> None:
     for path in (tmp_path / "none.safetensors", tmp_path):
         assert_refused(train("--init", path), str(path))
@@ -142,3 +163,77 @@ def test_a_damaged_discriminator_is_named(train, world: Path, tmp_path: Path) ->
     (tmp_path / "g.discriminator.safetensors").write_bytes(b"hello")
     result = train("--init", tmp_path / "g.safetensors")
     assert_refused(result, "g.discriminator.safetensors", "expected a discriminator file")
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(train, tmp_path: Path) -> None:
+    code, out, _ = train("--dry-run", "--batch", 8, "--x-flip")
+    assert code == 0 and not (tmp_path / "run").exists()
+    lines = out.splitlines()
+    assert {"resolution: 16", "batch: 8", "x_flip: True", "training images: 6 (not opened)"} <= set(lines)
+    costs = estimate(replace(TINY_RUN, batch=8))
+    assert f"parameters: G {costs.generator_parameters:,}, D {costs.discriminator_parameters:,}" in lines
+    assert any(line.startswith("GFLOP: ") for line in lines) and any(line.startswith("memory, GB: ") for line in lines)
+    assert_refused(train("--dry-run", "--kimg", 0), "--kimg: found 0")
+
+
+def test_freezing_layers_of_the_discriminator(train, tmp_path: Path) -> None:
+    assert train("--kimg", 0.004, out="first")[0] == 0
+    parent = tmp_path / "first" / "generator.safetensors"
+    assert train("--init", parent, "--freeze-d", 1)[0] == 0
+    assert settings(tmp_path)["freeze_d"] == 1
+    first, second = (load_file(tmp_path / run / "generator.discriminator.safetensors") for run in ("first", "run"))
+    same = {name for name, tensor in first.items() if torch.equal(tensor, second[name])}
+    assert {"from_rgb.weight", "blocks.0.conv1.weight"} <= same and "blocks.1.conv1.weight" not in same
+
+
+def test_what_cannot_be_frozen_is_named(train, world: Path, tmp_path: Path) -> None:
+    assert_refused(train("--freeze-d", 1), "--freeze-d: found 1 without --init")
+    missing = "parent.discriminator.safetensors"
+    assert_refused(train("--init", world / "parent.safetensors", "--freeze-d", 1), "--freeze-d", missing)
+    for n in (-1, 3):
+        assert_refused(train("--freeze-d", n), f"--freeze-d: found {n}, expected 0 to 2")
+
+
+def test_accumulating_in_parts(train, tmp_path: Path) -> None:
+    assert train("--accumulate", 2)[0] == 0 and settings(tmp_path)["accumulate"] == 2
+    assert_refused(train("--accumulate", 4, out="four"), "--batch: found 4 images in 2 groups", "--accumulate")
+    assert not (tmp_path / "four").exists()
+
+
+def test_a_run_that_leaves_the_numbers_says_where(train, tmp_path: Path) -> None:
+    code, out, err = train("--gamma", 1e38)
+    assert (code, out) == (1, "") and "Traceback" not in err
+    assert err.splitlines()[-1].startswith("latentprint: step ")
+    assert "no checkpoint had been written" in err
+
+
+def test_classes_from_folders_to_images(
+    train, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert_refused(train("--conditional"), "000.png in no folder and no dataset.json")
+    for i, path in enumerate(sorted((world / "reals").glob("*.png"))):
+        folder = tmp_path / "classes" / ("even" if i % 2 == 0 else "odd")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / path.name).write_bytes(path.read_bytes())
+    data = ["--data", tmp_path / "classes", "--conditional"]
+    code, out, _ = train(*data, "--dry-run")
+    assert code == 0 and "c_dim: 2" in out.splitlines()
+    assert train(*data)[0] == 0
+    path = tmp_path / "run" / "generator.safetensors"
+    assert read_provenance(path)["classes"] == ["even", "odd"]
+
+    def generate(*arguments: object) -> int:
+        fixed = ["latentprint", "generate", "--generator", path, "--seeds", "0-3", "--out", tmp_path / "images"]
+        monkeypatch.setattr(sys, "argv", list(map(str, [*fixed, *arguments])))
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return int(stop.value.code or 0)
+
+    images = []
+    for label in (0, 1):
+        assert generate("--label", label) == 0
+        images.append([(tmp_path / "images" / f"seed{i:06d}.png").read_bytes() for i in range(4)])
+    assert all(a != b for a, b in zip(*images, strict=True))
+    capsys.readouterr()
+    assert generate("--label", 2) == 2
+    assert "label: found 2, expected a class from 0 to 1" in capsys.readouterr().err

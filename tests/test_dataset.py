@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from generator.images import encode_png
 from generator.imagesets import open_image_set
-from training.dataset import batch_indices, load_training_images
+from training.dataset import batch_indices, first_resolution, load_training_images
 
 
 @pytest.fixture
@@ -34,6 +34,17 @@ def test_an_image_of_another_size_is_named(folder):
     (path / "b.png").write_bytes(encode_png(np.zeros((8, 9, 3), np.uint8)))
     with pytest.raises(ValueError, match=r"b\.png: found 9x8, expected 8x8"):
         load_training_images(open_image_set(path), 8)
+
+
+def test_the_first_image_tells_the_resolution(folder):
+    path, _ = folder
+    assert first_resolution(open_image_set(path)) == 8
+    (path / "a.png").write_bytes(encode_png(np.zeros((8, 9, 3), np.uint8)))
+    with pytest.raises(ValueError, match=r"a\.png: found 9x8, expected a square image"):
+        first_resolution(open_image_set(path))
+    (path / "a.png").write_bytes(b"hello")
+    with pytest.raises(ValueError, match=r"a\.png: found .*expected"):
+        first_resolution(open_image_set(path))
 
 
 @pytest.mark.parametrize("damage", [lambda data: b"hello", lambda data: data[:-40], lambda data: b""])

@@ -122,7 +122,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         train(CONFIG, DATA, tmp_path)
     torch.save({"format": "other"}, path)
     with pytest.raises(
-        ValueError, match=r"checkpoint\.pt: found another kind of file, expected a latentprint.checkpoint/1"
+        ValueError, match=r"checkpoint\.pt: found another kind of file, expected a latentprint.checkpoint/2"
     ):
         train(CONFIG, DATA, tmp_path)
 
@@ -255,6 +255,65 @@ def test_impossible_settings_are_named(name, change):
         replace(CONFIG, **change)
 
 
+# --- what is no number
+
+
+def spoil_at(monkeypatch, step_number: int, spoil) -> None:
+    """Let something happen to the state before a step is taken."""
+
+    def spoiled(state, data):
+        if state.step == step_number:
+            with torch.no_grad():
+                spoil(state)
+        return train_step(state, data)
+
+    monkeypatch.setattr(loop, "train_step", spoiled)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, busy_loop, monkeypatch, value):
+    spoil_at(monkeypatch, 3, lambda state: state.D.out.bias.fill_(value))
+    with pytest.raises(FloatingPointError) as stop:
+        train(CONFIG, DATA, tmp_path)
+    message = str(stop.value)
+    assert message.startswith("step 4 (0.016 kimg): found loss_d ")
+    assert message.endswith(f"the last good checkpoint is {tmp_path / 'checkpoint.pt'}, of step 3")
+    assert checkpoint_of(tmp_path)["step"] == 3
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["kimg"] for line in lines] == [0.004, 0.008, 0.012]
+    load_generator(tmp_path / "generator.safetensors")  # refuses a file with NaN in it
+
+    monkeypatch.setattr(loop, "train_step", train_step)  # and the run goes on where it was good
+    straight = load_generator(train(CONFIG, DATA, tmp_path / "straight"))
+    assert_same_network(load_generator(train(CONFIG, DATA, tmp_path)).state_dict(), straight.state_dict())
+
+
+def test_a_weight_that_is_no_number_is_not_written(tmp_path, busy_loop, monkeypatch):
+    """Noise strengths of a generator that has just gone wrong: the losses of that step were still numbers."""
+
+    def step_that_breaks(state, data):
+        figures = train_step(state, data)
+        if state.step == 2:
+            state.opt_G.state[state.G.synthesis.const]["exp_avg_sq"].fill_(float("nan"))
+        return figures
+
+    monkeypatch.setattr(loop, "train_step", step_that_breaks)
+    with pytest.raises(
+        FloatingPointError, match=r"^step 2 .* NaN or infinity in opt_G\.state.*exp_avg_sq.* of step 1$"
+    ):
+        train(CONFIG, DATA, tmp_path)
+    assert checkpoint_of(tmp_path)["step"] == 1
+
+
+def test_a_run_that_fails_at_once_has_no_checkpoint(tmp_path, monkeypatch):
+    spoil_at(monkeypatch, 0, lambda state: state.G.synthesis.const.fill_(float("nan")))
+    with pytest.raises(
+        FloatingPointError, match=r"^step 1 .*loss_d nan, expected finite numbers; no checkpoint had been"
+    ):
+        train(CONFIG, DATA, tmp_path)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
 # --- adaptive augmentation
 
 # p rises at every second step, whatever D says, and quickly
@@ -296,7 +355,7 @@ def test_p_follows_the_mean_sign_of_four_batches():
 def test_everything_that_the_discriminator_sees_is_augmented(monkeypatch):
     seen = []
 
-    def watched(images, p, rng, categories):
+    def watched(images, p, rng, categories, rows, whole):
         seen.append((p, categories, images.requires_grad))
         return images
 
@@ -394,6 +453,63 @@ def test_a_warm_up_trains_the_discriminator_alone(parent):
     assert all(not torch.equal(p, D[name]) for name, p in state.D.named_parameters())
     assert "loss_g" in train_step(state, DATA)
     assert all(not torch.equal(p, G[name]) for name, p in state.G.named_parameters())
+
+
+# --- Freeze-D
+
+LARGER = replace(
+    CONFIG,
+    network=replace(CONFIG.network, resolution=16, channel_base=64),
+    warmup_kimg=BATCH / 1000,
+)
+DATA_16 = TrainingImages(np.random.default_rng(0).integers(0, 256, (10, 16, 16, 3), dtype=np.uint8), "e" * 64)
+
+
+@pytest.fixture(scope="module")
+def larger_parent(tmp_path_factory):
+    return train(replace(LARGER, kimg=BATCH / 1000), DATA_16, tmp_path_factory.mktemp("larger"))
+
+
+@pytest.mark.parametrize(("freeze", "frozen"), [(1, ("from_rgb.", "blocks.0.")), (2, ("from_rgb.", "blocks."))])
+def test_frozen_layers_stay_and_the_others_learn(larger_parent, freeze, frozen):
+    state = TrainingState(replace(LARGER, freeze_d=freeze))
+    start_from(state, open_generator(larger_parent))
+    before = {name: p.clone() for name, p in state.D.named_parameters()}
+    for _ in range(3):  # with R1, with and without a step of G
+        figures = train_step(state, DATA_16)
+    assert "loss_g" in figures and "r1" in figures
+    for name, p in state.D.named_parameters():
+        assert torch.equal(p, before[name]) == name.startswith(frozen), name
+    # ADA, Appendix D.2: k = 10 frozen layers are the 3 highest resolutions, k = 13 are 4
+    assert sum(name.endswith("weight") for name in before if name.startswith(frozen)) == 1 + 3 * freeze
+
+
+def test_a_frozen_run_goes_on_to_the_same_bits(larger_parent, tmp_path, busy_loop):
+    config = replace(LARGER, freeze_d=1, kimg=5 * BATCH / 1000)
+    straight = train(config, DATA_16, tmp_path / "straight", init=larger_parent)
+    with pytest.raises(Killed):
+        train(config, DATA_16, tmp_path / "killed", init=larger_parent, on_progress=kill_at(4 * BATCH))
+    resumed = train(config, DATA_16, tmp_path / "killed", init=larger_parent)
+    assert_same_network(load_generator(resumed).state_dict(), load_generator(straight).state_dict())
+    assert_same_network(checkpoint_of(tmp_path / "killed")["D"], checkpoint_of(tmp_path / "straight")["D"])
+
+
+def test_freezing_needs_a_discriminator(larger_parent, tmp_path):
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes(larger_parent.read_bytes())
+    config = replace(LARGER, freeze_d=1)
+    message = (
+        r"^--freeze-d: found no discriminator in .*alone\.safetensors .* expected alone\.discriminator\.safetensors"
+    )
+    with pytest.raises(ValueError, match=message):
+        train(config, DATA_16, tmp_path / "run", init=alone)
+    with pytest.raises(ValueError, match=r"^--freeze-d: found 1 without --init"):
+        train(config, DATA_16, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"^freeze_d: found 3, expected 0 to 2"):
+        replace(LARGER, freeze_d=3)
+
+
+# --- transfer, refused
 
 
 def test_a_generator_of_another_configuration_is_refused(parent, tmp_path):

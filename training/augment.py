@@ -20,8 +20,18 @@ LUMA = torch.tensor([1.0, 1.0, 1.0, 0.0]) / math.sqrt(3)
 BAND_POWER = torch.tensor([10.0, 1.0, 1.0, 1.0]) / 13  # expected power of natural images per band
 
 
-def augment(images: Tensor, p: float, rng: torch.Generator, categories: Sequence[str] = BGC) -> Tensor:
+def augment(
+    images: Tensor,
+    p: float,
+    rng: torch.Generator,
+    categories: Sequence[str] = BGC,
+    rows: Tensor | None = None,
+    whole: int = 0,
+) -> Tensor:
     """Transform each image [B, 3, H, W] in [-1, 1] at random, with strength p in [0, 1].
+
+    rows, whole: the images are these [B] of a batch of `whole`, whose random numbers are drawn in full, so that an
+    image's transformation does not depend on how the batch is divided.
 
     A stage that happens to no image of the batch is left out, so that p = 0 is the identity to the bit. Differentiable
     in images. rng is on the images' device. Raises ValueError for images of another form or of fewer than 2 x 2 pixels,
@@ -37,7 +47,7 @@ def augment(images: Tensor, p: float, rng: torch.Generator, categories: Sequence
         raise ValueError(f"p: found {p}, expected a probability")
     if p == 0:
         return images
-    draw = _Draw(len(images), p, rng)
+    draw = _Draw(len(images), p, rng, rows, whole)
     if "blit" in categories or "geometry" in categories:
         inverse = geometry_inverse(draw, images.shape[3], images.shape[2], categories)
         if not _is_identity(inverse):
@@ -60,17 +70,21 @@ def _is_identity(matrices: Tensor) -> bool:
 class _Draw:
     """Random parameters of one batch: each with its own gate per image, the identity where the gate is closed."""
 
-    def __init__(self, batch: int, p: float, rng: torch.Generator):
+    def __init__(self, batch: int, p: float, rng: torch.Generator, rows: Tensor | None = None, whole: int = 0):
         self.batch, self.p, self.rng = batch, p, rng
+        self.rows, self.whole = rows, whole if rows is not None else batch
 
     def uniform(self, low: float = 0, high: float = 1) -> Tensor:
-        return torch.rand(self.batch, generator=self.rng, device=self.rng.device) * (high - low) + low
+        return self._part(torch.rand(self.whole, generator=self.rng, device=self.rng.device)) * (high - low) + low
 
     def normal(self, std: float, *shape: int) -> Tensor:
-        return torch.randn(self.batch, *shape, generator=self.rng, device=self.rng.device) * std
+        return self._part(torch.randn(self.whole, *shape, generator=self.rng, device=self.rng.device)) * std
 
     def integer(self, n: int) -> Tensor:
-        return torch.randint(n, [self.batch], generator=self.rng, device=self.rng.device).float()
+        return self._part(torch.randint(n, [self.whole], generator=self.rng, device=self.rng.device)).float()
+
+    def _part(self, drawn: Tensor) -> Tensor:
+        return drawn if self.rows is None else drawn[self.rows]
 
     def gated(self, value: Tensor, identity: float, p: float | None = None) -> Tensor:
         gate = self.uniform() < (self.p if p is None else p)
@@ -164,9 +178,10 @@ def apply_bands(images: Tensor, gains: Tensor) -> Tensor:
 def add_noise(images: Tensor, draw: _Draw) -> Tensor:
     """Add white RGB noise of a random strength per image."""
     sigma = draw.gated(draw.normal(0.1).abs(), 0)
+    noise = draw.normal(1, *images.shape[1:])  # drawn in any case: what is drawn later must not depend on sigma
     if not sigma.any():
         return images
-    return images + (draw.normal(1, *images.shape[1:]) * sigma[:, None, None, None]).to(images.dtype)
+    return images + (noise * sigma[:, None, None, None]).to(images.dtype)
 
 
 def cutout_mask(draw: _Draw, height: int, width: int) -> Tensor:

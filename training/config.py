@@ -1,10 +1,20 @@
-"""What a training run is: networks, optimisation and data settings, with named presets."""
+"""What a training run is: networks, optimisation and data settings."""
 
 import math
 from dataclasses import dataclass, field
 
-from generator.networks import CONFIG_E, CONFIG_F, GeneratorConfig
-from training.augment import BGC, CATEGORIES
+from generator.networks import GeneratorConfig
+from training.augment import CATEGORIES
+
+COUNTS = (
+    "batch",
+    "r1_interval",
+    "path_length_interval",
+    "path_length_shrink",
+    "mbstd_group_size",
+    "ada_interval",
+    "accumulate",
+)
 
 
 @dataclass(frozen=True)
@@ -17,7 +27,9 @@ class TrainingConfig:
     augment: categories of the adaptive augmentation, () for none; its p seeks E[sign(D(real))] = ada_target, measured
     over ada_interval steps, and can rise from 0 to 1 in ada_kimg (ADA: 500, 100 for transfer).
     warmup_kimg: how long D learns alone, for a G that starts trained against a D that doesn't. parent_sha256: of the
-    generator file that the run starts from, "" for none.
+    generator file that the run starts from, "" for none. residual_d: the discriminator's skips (ADA leaves them out for
+    CIFAR-10). freeze_d: so many of the discriminator's highest resolutions stay as they were (Freeze-D). accumulate:
+    parts of a batch whose gradients are added up one after the other, to save memory; results agree up to rounding.
     """
 
     network: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -34,6 +46,9 @@ class TrainingConfig:
     ema_rampup: float = 0.05
     style_mixing: float = 0.9
     mbstd_group_size: int = 4
+    residual_d: bool = True
+    freeze_d: int = 0
+    accumulate: int = 1
     x_flip: bool = False
     precision: str = "fp32"
     augment: tuple[str, ...] = ()
@@ -46,45 +61,20 @@ class TrainingConfig:
     snapshot_kimg: float = 10
 
     def __post_init__(self) -> None:
-        for name in (
-            "batch",
-            "r1_interval",
-            "path_length_interval",
-            "path_length_shrink",
-            "mbstd_group_size",
-            "ada_interval",
-        ):
+        for name in COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: found {getattr(self, name)}, expected at least 1")
         for name in ("kimg", "ada_kimg", "snapshot_kimg"):
             if not 0.001 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: found {getattr(self, name)}, expected at least 0.001 (one image)")
-        for name in ("warmup_kimg", "seed"):
+        for name in ("warmup_kimg", "seed", "lr", "gamma", "path_length"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: found {getattr(self, name)}, expected at least 0")
+        blocks = self.network.resolution.bit_length() - 3
+        if not 0 <= self.freeze_d <= blocks:
+            raise ValueError(f"freeze_d: found {self.freeze_d}, expected 0 to {blocks}, the discriminator's blocks")
         unknown = [name for name in self.augment if name not in CATEGORIES]
         if unknown:
             raise ValueError(f"augment: found {unknown[0]!r}, expected some of {', '.join(CATEGORIES)}")
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f"precision: found {self.precision!r}, expected fp32 or bf16")
-
-
-# small-64 is the recipe of the bundled generators: 64x64 from a few thousand images on a CPU.
-PRESETS = {
-    "stylegan2-e": TrainingConfig(network=CONFIG_E),
-    "stylegan2-f": TrainingConfig(network=CONFIG_F),
-    "small-64": TrainingConfig(
-        network=GeneratorConfig(
-            resolution=64, z_dim=128, w_dim=128, mapping_layers=2, channel_base=2048, channel_max=128
-        ),
-        batch=16,
-        lr=0.0025,
-        gamma=0.3,
-        path_length_interval=4,
-        ema_kimg=5,
-        style_mixing=0,
-        precision="bf16",
-        augment=BGC,
-        kimg=200,
-    ),
-}

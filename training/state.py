@@ -2,34 +2,43 @@
 
 import copy
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from generator.discriminator import Discriminator
 from generator.files import write_atomically
 from generator.networks import Generator, build_discriminator
 from training.config import TrainingConfig
 from training.schedules import lazy_adam
+from training.workers import Workers, split_into_groups
 
-CHECKPOINT_FORMAT = "latentprint.checkpoint/1"
+CHECKPOINT_FORMAT = "latentprint.checkpoint/2"
 
 
 class TrainingState:
     """Networks, optimisers and running means; `step` counts what has been done.
 
-    Randomness is no part of it: every step draws from (seed, step).
+    Randomness is no part of it: every step draws from (seed, step). Nor is this process's share of each batch, `parts`:
+    a run goes on with another number of processes or parts.
     """
 
-    def __init__(self, config: TrainingConfig, device: str | torch.device = "cpu"):
-        self.config = config
+    def __init__(self, config: TrainingConfig, device: str | torch.device = "cpu", workers: Workers | None = None):
+        self.config, self.workers = config, workers or Workers()
+        self.parts = [rows.to(device) for rows in self._own_parts()]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.G = Generator(config.network).to(device)
-            self.D = build_discriminator(config.network, config.mbstd_group_size).to(device)
+            self.D = build_discriminator(config.network, config.mbstd_group_size, config.residual_d, label_layers=0).to(
+                device
+            )
         self.G.to(memory_format=torch.channels_last)
         self.D.to(memory_format=torch.channels_last)
+        freeze_highest(self.D, config.freeze_d)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
         self.opt_G = self._adam(self.G, config.path_length_interval if config.path_length else None)
         self.opt_D = self._adam(self.D, config.r1_interval if config.gamma else None)
@@ -42,7 +51,31 @@ class TrainingState:
     def _adam(self, network: torch.nn.Module, interval: int | None) -> torch.optim.Adam:
         settings = lazy_adam(self.config.lr, (0.0, 0.99), interval) if interval else None
         lr, betas = (settings.lr, settings.betas) if settings else (self.config.lr, (0.0, 0.99))
-        return torch.optim.Adam(network.parameters(), lr=lr, betas=betas, eps=1e-8, fused=True)
+        trained = [p for p in network.parameters() if p.requires_grad]
+        return torch.optim.Adam(trained, lr=lr, betas=betas, eps=1e-8, fused=True)
+
+    def _own_parts(self) -> list[torch.Tensor]:
+        """The parts of a batch that this process takes, one after the other; each an index into the batch."""
+        config, workers = self.config, self.workers
+        count = workers.count * config.accumulate
+        parts = split_into_groups(config.batch, config.mbstd_group_size, count)
+        return parts[workers.rank * config.accumulate : (workers.rank + 1) * config.accumulate]
+
+    def share_evenly(self, batch: int) -> list[torch.Tensor]:
+        """This process's parts of a smaller batch that D never sees; some may be empty."""
+        config, workers = self.config, self.workers
+        images = torch.arange(batch, device=self.path_length_mean.device)
+        parts = images.tensor_split(workers.count * config.accumulate)
+        return list(parts[workers.rank * config.accumulate : (workers.rank + 1) * config.accumulate])
+
+    def not_finite(self) -> str:
+        """The name of a tensor that holds NaN or infinity, "" where there is none."""
+        for part, record in self.state_dict().items():
+            if isinstance(record, dict):
+                for name, tensor in _tensors(record):
+                    if tensor.is_floating_point() and not tensor.isfinite().all():
+                        return f"{part}{name}"
+        return ""
 
     @property
     def images(self) -> int:
@@ -70,8 +103,35 @@ class TrainingState:
         self.step, self.seconds = state["step"], state["seconds"]
 
 
+def _tensors(record: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    for key, value in record.items():
+        if isinstance(value, torch.Tensor):
+            yield f"{prefix}.{key}", value
+        elif isinstance(value, dict):
+            yield from _tensors(value, f"{prefix}.{key}")
+
+
+def freeze_highest(D: Discriminator, blocks: int) -> None:
+    """Let the layers at D's highest resolutions, with fromRGB, stay as they are (Freeze-D; ADA, Appendix D.2)."""
+    if blocks:
+        for module in (D.from_rgb, *D.blocks[:blocks]):
+            module.requires_grad_(False)
+
+
+@contextmanager
+def frozen(network: torch.nn.Module) -> Iterator[None]:
+    """Spare the weight gradients of the network that this loss does not train."""
+    trained = [p for p in network.parameters() if p.requires_grad]
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
 # What may differ between the first call and the one that resumes.
-RESUMABLE = ("kimg", "snapshot_kimg")
+RESUMABLE = ("kimg", "snapshot_kimg", "accumulate")
 
 
 def save_checkpoint(state: TrainingState, path: Path, data_sha256: str) -> None:

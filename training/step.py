@@ -1,37 +1,55 @@
-"""One training step: discriminator, generator, their lazy regularisers, and the moving averages."""
+"""One training step: discriminator, generator, their lazy regularisers, and the moving averages.
 
-from contextlib import contextmanager
+A batch is worked on in parts: one, or several after another (accumulation), or on several processes. Every random
+number is drawn for the whole batch, and every loss is weighted by its part's share, so that the sums over the parts are
+those of the undivided batch up to rounding.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from generator.images import to_unit
-from generator.networks import Generator, mix_styles
 from training.augment import adjust_p, augment
 from training.dataset import TrainingImages, batch_indices
+from training.latents import Latents, draw_latents
 from training.losses import discriminator_loss, generator_loss, path_length_penalty, path_lengths, r1_penalty
 from training.schedules import ema_beta
-from training.state import TrainingState
+from training.state import TrainingState, frozen
 
 W_AVG_DECAY = 0.998  # StyleGAN, Appendix C
+# what a step draws random numbers for: each has its own stream
+PURPOSES = ("flips", "D images", "augment real", "augment generated", "G images", "augment G", "path length")
 
 
 def train_step(state: TrainingState, data: TrainingImages) -> dict[str, float]:
     """Train D, then G, on one batch, update the averages, and return the step's figures."""
-    config, device = state.config, state.path_length_mean.device
-    entropy = np.random.SeedSequence([config.seed, 2, state.step]).generate_state(1, np.uint64)[0]
-    rng = torch.Generator(device).manual_seed(int(entropy >> 1))
-    figures = _step_discriminator(state, _real_batch(state, data, rng), rng)
-    if state.images >= config.warmup_kimg * 1000:
-        figures |= _step_generator(state, rng)
+    figures = _step_discriminator(state, data)
+    if state.images >= state.config.warmup_kimg * 1000:
+        figures |= _step_generator(state, data)
+        if state.config.path_length and state.step % state.config.path_length_interval == 0:
+            figures |= _regularise_path_length(state, data)
     state.step += 1
     _update_average(state)
     return figures
 
 
-def _augmented(state: TrainingState, images: Tensor, rng: torch.Generator) -> Tensor:
-    return augment(images, state.p, rng, state.config.augment) if state.config.augment else images
+def _rng(state: TrainingState, purpose: str) -> torch.Generator:
+    """The step's stream of random numbers for a purpose, from its beginning, the same on every process."""
+    words = [state.config.seed, 2, state.step, PURPOSES.index(purpose)]
+    entropy = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
+    return torch.Generator(state.path_length_mean.device).manual_seed(int(entropy >> 1))
+
+
+def _augmented(state: TrainingState, images: Tensor, rows: Tensor, purpose: str) -> Tensor:
+    config = state.config
+    if not config.augment:
+        return images
+    return augment(images, state.p, _rng(state, purpose), config.augment, rows, config.batch)
 
 
 def _adjust_augmentation(state: TrainingState, sign: float) -> None:
@@ -43,90 +61,134 @@ def _adjust_augmentation(state: TrainingState, sign: float) -> None:
         state.signs = []
 
 
-def _real_batch(state: TrainingState, data: TrainingImages, rng: torch.Generator) -> Tensor:
-    config = state.config
-    images = to_unit(data.pixels[batch_indices(len(data), config.batch, state.step, config.seed)]).to(rng.device)
-    if not config.x_flip:
+def _real_images(state: TrainingState, data: TrainingImages, indices: np.ndarray, rows: Tensor) -> Tensor:
+    """These images of a batch; indices: the whole batch's."""
+    images = to_unit(data.pixels[indices[rows.cpu().numpy()]]).to(rows.device)
+    if not state.config.x_flip:
         return images
-    flip = torch.rand(len(images), 1, 1, 1, generator=rng, device=rng.device) < 0.5
+    rng = _rng(state, "flips")
+    flip = torch.rand(len(indices), 1, 1, 1, generator=rng, device=rng.device)[rows] < 0.5
     return torch.where(flip, images.flip(3), images)
+
+
+def _one_hot(state: TrainingState, data: TrainingImages, indices: np.ndarray) -> Tensor | None:
+    """The labels of these training images [n, c_dim]; None for an unconditional model."""
+    if data.labels is None:
+        return None
+    numbers = torch.as_tensor(data.labels[indices], device=state.path_length_mean.device)
+    return F.one_hot(numbers, state.config.network.c_dim).float()
+
+
+def _draw(state: TrainingState, data: TrainingImages, batch: int, rng: torch.Generator) -> Latents:
+    """Generated images get the labels of training images drawn at random."""
+    latents = draw_latents(state.G, batch, state.config.style_mixing, rng)
+    if data.labels is None:
+        return latents
+    drawn = torch.randint(len(data), [batch], generator=rng, device=rng.device)
+    return replace(latents, labels=_one_hot(state, data, drawn.cpu().numpy()))
 
 
 def _working_dtype(state: TrainingState) -> torch.dtype | None:
     return torch.bfloat16 if state.config.precision == "bf16" else None
 
 
-def _sample_ws(G: Generator, batch: int, style_mixing: float, rng: torch.Generator) -> Tensor:
-    """w of random latent codes [batch, num_ws, w_dim], some with two styles (StyleGAN, section 3.1)."""
-    z = torch.randn(2 if style_mixing else 1, batch, G.z_dim, generator=rng, device=rng.device)
-    ws = G.mapping(z[0])
-    if style_mixing and torch.rand([], generator=rng, device=rng.device) < style_mixing:
-        crossover = int(torch.randint(1, G.num_ws, [], generator=rng, device=rng.device))
-        ws = mix_styles(ws, G.mapping(z[1]), crossover)
-    return ws
+class _Sums:
+    """Figures summed over the parts of a batch: each part's mean counts by its share of the images."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Tensor] = {}
+
+    def add(self, share: float, **means: Tensor) -> None:
+        for name, mean in means.items():
+            term = mean.detach() * share
+            self.values[name] = self.values[name] + term if name in self.values else term
 
 
-@contextmanager
-def _frozen(network: torch.nn.Module):
-    """Spare the weight gradients of the network that this loss does not train."""
-    network.requires_grad_(False)
-    try:
-        yield
-    finally:
-        network.requires_grad_(True)
+def _finish(state: TrainingState, optimizer: torch.optim.Optimizer, sums: _Sums) -> None:
+    """Add up gradients and figures over the processes, and take the optimiser's step."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    state.workers.add_up([*gradients, *sums.values.values()])
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
-def _step_discriminator(state: TrainingState, real: Tensor, rng: torch.Generator) -> dict[str, float]:
+def _step_discriminator(state: TrainingState, data: TrainingImages) -> dict[str, float]:
     config, dtype = state.config, _working_dtype(state)
-    with torch.no_grad():
-        ws = _sample_ws(state.G, config.batch, config.style_mixing, rng)
-        fake = state.G.synthesis(ws, noise="random", generator=rng, dtype=dtype)
-    real, fake = _augmented(state, real, rng), _augmented(state, fake, rng)
-    real_logits, fake_logits = state.D(real, dtype=dtype), state.D(fake, dtype=dtype)
-    loss = discriminator_loss(real_logits, fake_logits)
-    loss.backward()
-    state.opt_D.step()
-    state.opt_D.zero_grad(set_to_none=True)
-    # r_t is ADA's measure of overfitting: E[sign(D(real))] (ADA, eq. 1)
-    figures = {"loss_d": loss.item(), "r_t": real_logits.sign().mean().item()}
+    indices = batch_indices(len(data), config.batch, state.step, config.seed)
+    latents, sums = _draw(state, data, config.batch, _rng(state, "D images")), _Sums()
+    reals: list[tuple[Tensor, Tensor | None]] = []
+    for rows in state.parts:
+        share = len(rows) / config.batch
+        with torch.no_grad():
+            fake = latents.images(state.G, latents.ws(state.G, rows), rows, dtype)
+            fake = _augmented(state, fake, rows, "augment generated")
+        real = _augmented(state, _real_images(state, data, indices, rows), rows, "augment real")
+        labels = _one_hot(state, data, indices[rows.cpu().numpy()])
+        real_logits = state.D(real, labels, dtype=dtype)
+        fake_logits = state.D(fake, latents.labels_of(rows), dtype=dtype)
+        loss = discriminator_loss(real_logits, fake_logits)
+        (loss * share).backward()
+        # r_t is ADA's measure of overfitting: E[sign(D(real))] (ADA, eq. 1)
+        sums.add(share, loss_d=loss, r_t=real_logits.sign().mean())
+        reals.append((real, labels))
+    _finish(state, state.opt_D, sums)
+    figures = {name: value.item() for name, value in sums.values.items()}
     if config.augment:
         figures["p"] = state.p
         _adjust_augmentation(state, figures["r_t"])
     if config.gamma and state.step % config.r1_interval == 0:
+        figures |= _regularise_discriminator(state, reals)
+    return figures
+
+
+def _regularise_discriminator(state: TrainingState, reals: Sequence[tuple[Tensor, Tensor | None]]) -> dict[str, float]:
+    config, sums = state.config, _Sums()
+    for real, labels in reals:
+        share = len(real) / config.batch
         real = real.detach().requires_grad_()
-        penalty = r1_penalty(state.D(real), real, config.gamma)
-        (penalty * config.r1_interval).backward()
-        state.opt_D.step()
-        state.opt_D.zero_grad(set_to_none=True)
-        figures["r1"] = penalty.item()
-    return figures
+        penalty = r1_penalty(state.D(real, labels), real, config.gamma)
+        (penalty * config.r1_interval * share).backward()
+        sums.add(share, r1=penalty)
+    _finish(state, state.opt_D, sums)
+    return {"r1": sums.values["r1"].item()}
 
 
-def _step_generator(state: TrainingState, rng: torch.Generator) -> dict[str, float]:
-    config, dtype, G = state.config, _working_dtype(state), state.G
-    ws = _sample_ws(G, config.batch, config.style_mixing, rng)
-    with _frozen(state.D):
-        fake = _augmented(state, G.synthesis(ws, noise="random", generator=rng, dtype=dtype), rng)
-        loss = generator_loss(state.D(fake, dtype=dtype))
-        loss.backward()
-    state.opt_G.step()
-    state.opt_G.zero_grad(set_to_none=True)
+def _step_generator(state: TrainingState, data: TrainingImages) -> dict[str, float]:
+    config, dtype, G, sums = state.config, _working_dtype(state), state.G, _Sums()
+    latents = _draw(state, data, config.batch, _rng(state, "G images"))
+    for rows in state.parts:
+        share = len(rows) / config.batch
+        ws = latents.ws(G, rows)
+        with frozen(state.D):
+            fake = _augmented(state, latents.images(G, ws, rows, dtype), rows, "augment G")
+            loss = generator_loss(state.D(fake, latents.labels_of(rows), dtype=dtype))
+            (loss * share).backward()
+        sums.add(share, loss_g=loss, w=ws[:, 0].mean(0))
+    _finish(state, state.opt_G, sums)
     with torch.no_grad():
-        G.mapping.w_avg.lerp_(ws[:, 0].detach().mean(0), 1 - W_AVG_DECAY)
-    figures = {"loss_g": loss.item()}
-    if config.path_length and state.step % config.path_length_interval == 0:
-        batch = max(config.batch // config.path_length_shrink, 1)
-        ws = _sample_ws(G, batch, config.style_mixing, rng)
-        images = G.synthesis(ws, noise="random", generator=rng)
-        lengths = path_lengths(images, ws, torch.randn(images.shape, generator=rng, device=rng.device))
-        with torch.no_grad():
-            state.path_length_mean.lerp_(lengths.mean(), config.path_length_decay)
+        G.mapping.w_avg.lerp_(sums.values["w"], 1 - W_AVG_DECAY)
+    return {"loss_g": sums.values["loss_g"].item()}
+
+
+def _regularise_path_length(state: TrainingState, data: TrainingImages) -> dict[str, float]:
+    """The penalty's target is the mean length before this step, which any division of the batch has at hand."""
+    config, sums, rng = state.config, _Sums(), _rng(state, "path length")
+    batch = max(config.batch // config.path_length_shrink, 1)
+    latents = _draw(state, data, batch, rng)
+    y = torch.randn(batch, 3, state.G.resolution, state.G.resolution, generator=rng, device=rng.device)
+    for rows in state.share_evenly(batch):
+        share = len(rows) / batch
+        # a process without images does its part on one that counts nothing: it has to add the same gradients up
+        rows = rows if len(rows) else torch.zeros_like(state.parts[0][:1])
+        ws = latents.ws(state.G, rows)
+        lengths = path_lengths(latents.images(state.G, ws, rows), ws, y[rows])
         penalty = path_length_penalty(lengths, state.path_length_mean, config.path_length)
-        (penalty * config.path_length_interval).backward()
-        state.opt_G.step()
-        state.opt_G.zero_grad(set_to_none=True)
-        figures |= {"path_length": lengths.mean().item(), "path_length_penalty": penalty.item()}
-    return figures
+        (penalty * config.path_length_interval * share).backward()
+        sums.add(share, path_length=lengths.mean(), path_length_penalty=penalty)
+    _finish(state, state.opt_G, sums)
+    state.path_length_mean.lerp_(sums.values["path_length"], config.path_length_decay)
+    return {name: value.item() for name, value in sums.values.items()}
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from generator.files import discriminator_beside, load_discriminator
 from generator.loading import OpenedGenerator
@@ -14,7 +15,8 @@ from training.state import TrainingState
 def start_from(state: TrainingState, opened: OpenedGenerator) -> None:
     """Take over G, also as its average, and D where its file lies beside G's, or the checkpoint holds one.
 
-    Raises ValueError for a generator of another configuration, or a file that is damaged or doesn't fit.
+    Raises ValueError for a generator of another configuration, a file that is damaged or doesn't fit, or where D is to
+    be frozen and there is none.
     """
     path, parent = opened.path, opened.generator
     found, expected = asdict(parent.config), asdict(state.config.network)
@@ -28,6 +30,9 @@ def start_from(state: TrainingState, opened: OpenedGenerator) -> None:
         load_discriminator(discriminator_beside(path), state.D)
     elif opened.discriminator:
         _take_over(opened.discriminator.state_dict(), state.D, path)
+    elif state.config.freeze_d:
+        beside = discriminator_beside(path).name
+        raise ValueError(f"--freeze-d: found no discriminator in {path} or beside it, expected {beside}")
     if state.config.path_length:
         state.path_length_mean.copy_(_mean_path_length(state))
 
@@ -46,7 +51,7 @@ def _mean_path_length(state: TrainingState) -> torch.Tensor:
     device = state.path_length_mean.device
     rng = torch.Generator(device).manual_seed(state.config.seed)
     z = torch.randn(16, state.G.z_dim, generator=rng, device=device)
-    c = torch.zeros(16, state.G.c_dim, device=device) if state.G.c_dim else None
+    c = F.one_hot(torch.arange(16, device=device) % state.G.c_dim, state.G.c_dim).float() if state.G.c_dim else None
     ws = state.G.mapping(z, c)
     images = state.G.synthesis(ws, noise="random", generator=rng)
     return path_lengths(images, ws, torch.randn(images.shape, generator=rng, device=device)).mean().detach()

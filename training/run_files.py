@@ -1,0 +1,112 @@
+"""The files of a training run: checkpoint, log, generator, snapshots and samples."""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from generator.files import save_discriminator, save_generator, write_atomically
+from generator.images import encode_png, image_grid, to_pixels
+from training.dataset import TrainingImages
+from training.state import TrainingState, load_checkpoint, save_checkpoint
+
+SAMPLES = 64
+
+
+class RunFiles:
+    """What a run writes into its folder. parent: for the provenance, None where it starts from nothing."""
+
+    def __init__(self, out: Path, state: TrainingState, data: TrainingImages, parent: dict[str, Any] | None):
+        self.out, self.state, self.data, self.parent = out, state, data, parent
+        self.checkpoint, self.metrics = out / "checkpoint.pt", out / "metrics.jsonl"
+        self.checkpointed_step: int | None = None
+
+    def resume(self) -> None:
+        """Go on from the checkpoint. Raises ValueError where it was made with other settings or other data."""
+        load_checkpoint(self.state, self.checkpoint, self.data.sha256)
+        self.checkpointed_step = self.state.step
+        if self.state.workers.first:
+            _drop_metrics_after(self.metrics, self.state.images / 1000)
+
+    def require_finite(self, figures: dict[str, float]) -> None:
+        """Stop a run that has left the numbers. Raises FloatingPointError: the step, and the last good checkpoint."""
+        bad = next((f"{name} {value}" for name, value in figures.items() if not math.isfinite(value)), "")
+        if bad:
+            self._stop(bad)
+
+    def _require_finite_state(self) -> None:
+        bad = self.state.not_finite()
+        if bad:
+            self._stop(f"NaN or infinity in {bad}")
+
+    def _stop(self, found: str) -> None:
+        last = f"the last good checkpoint is {self.checkpoint}, of step {self.checkpointed_step}"
+        if self.checkpointed_step is None:
+            last = "no checkpoint had been written"
+        step = f"step {self.state.step} ({self.state.images / 1000:g} kimg)"
+        raise FloatingPointError(f"{step}: found {found}, expected finite numbers; {last}")
+
+    def write_checkpoint(self) -> None:
+        """Write the whole state, if all of it is finite. Raises FloatingPointError if not, and keeps the last one."""
+        self._require_finite_state()
+        save_checkpoint(self.state, self.checkpoint, self.data.sha256)
+        self.checkpointed_step = self.state.step
+
+    def log(self, window: list[dict[str, float]], rate: float) -> None:
+        """Add one line: the mean of each figure over the steps that had it. rate: images per second."""
+        state = self.state
+        names = sorted({name for figures in window for name in figures})
+        means = {}
+        for name in names:
+            values = [figures[name] for figures in window if name in figures]
+            means[name] = round(sum(values) / len(values), 6)
+        line = {"kimg": state.images / 1000, "seconds": round(state.seconds, 1), "images_per_second": round(rate, 2)}
+        with open(self.metrics, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line | means) + "\n")
+
+    def write_snapshot(self) -> None:
+        """Write the averaged generator, the discriminator and a grid of samples; raises as `write_checkpoint`."""
+        self._require_finite_state()
+        state, out = self.state, self.out
+        kimg, provenance = state.images // 1000, self._provenance()
+        (out / "snapshots").mkdir(exist_ok=True)
+        save_generator(state.G_ema, out / "snapshots" / f"{kimg:06d}.safetensors", provenance)
+        save_generator(state.G_ema, out / "generator.safetensors", provenance)
+        save_discriminator(state.D, out / "generator.safetensors", provenance)
+        write_atomically(out / f"samples-{kimg:06d}.png", encode_png(image_grid(_samples(state), columns=8)))
+
+    def _provenance(self) -> dict[str, Any]:
+        state = self.state
+        provenance = {
+            "trained_by": "latentprint train",
+            "kimg": state.images / 1000,
+            "seconds": round(state.seconds, 1),
+            "data_sha256": self.data.sha256,
+            "processes": state.workers.count,
+            "training": asdict(state.config),
+        }
+        if self.data.classes:
+            provenance["classes"] = list(self.data.classes)
+        return provenance | ({"parent": self.parent} if self.parent else {})
+
+
+@torch.no_grad()
+def _samples(state: TrainingState) -> np.ndarray:
+    """Images of the averaged generator from the same codes every time; a conditional one's classes in turn."""
+    G, device = state.G_ema, state.path_length_mean.device
+    z = torch.randn(SAMPLES, G.z_dim, generator=torch.Generator().manual_seed(0)).to(device)
+    c = F.one_hot(torch.arange(SAMPLES, device=device) % G.c_dim, G.c_dim).float() if G.c_dim else None
+    return to_pixels(G(z, c))
+
+
+def _drop_metrics_after(path: Path, kimg: float) -> None:
+    """Forget what was logged after the checkpoint: it will be logged again."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["kimg"] <= kimg]
+        write_atomically(path, "".join(kept).encode())
