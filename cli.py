@@ -510,21 +510,37 @@ def evaluate(
     generator: Annotated[Path, typer.Option(metavar="FILE", help="Generator file or foreign checkpoint.")],
     data: Annotated[Path, typer.Option(metavar="PATH", help="The images to compare with.")],
     split: SplitOption = "",
-    metrics: Annotated[str, typer.Option(metavar="NAME,...", help="fd_vgg16, precision, recall.")] = "fd_vgg16,recall",
+    metrics: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...",
+            help="fd_vgg16, kd_vgg16, precision, recall, ppl, swd, ms_ssim; with --inception fid, kid, is.",
+        ),
+    ] = "fd_vgg16,recall",
+    inception: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="InceptionV3's weights (pt_inception-2015-12-05-6726825d.pth).")
+    ] = None,
     samples: Annotated[int, typer.Option(min=10, help="Generated images.")] = 5000,
     seed: SeedOption = 0,
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", file_okay=False, help="Keeps the images' features; default: ~/.cache/latentprint."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a generator against images: Frechet distance, precision and recall on VGG16 features."""
+    """Judge a generator against images: distances on network features and patches, variation, smoothness."""
     from generator import load_generator
     from generator.imagesets import open_image_set
     from training.dataset import load_training_images
+    from training.feature_cache import user_cache
     from training.metrics import evaluate_generator
 
     G = load_generator(generator)
     images = load_training_images(open_image_set(data, _list(split)), G.resolution)
     with stderr.status("evaluating"):
-        figures = evaluate_generator(G, images.pixels, _list(metrics), n_generated=samples, seed=seed)
+        figures = evaluate_generator(
+            G, images.pixels, _list(metrics), samples, seed, inception, cache or user_cache() / "features"
+        )
     if as_json:
         stdout.print(json.dumps(figures), markup=False)
     else:
