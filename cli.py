@@ -549,6 +549,66 @@ def evaluate(
 
 
 @app.command()
+def dataset(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder or zip of images, with an index.csv or not.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.zip", help="The zip to write.")],
+    resolution: Annotated[int, typer.Option(help="Side of the square images, a power of two.")],
+    split: SplitOption = "",
+    crop: Annotated[bool, typer.Option("--crop", help="Take the middle square of images that are not square.")] = False,
+    letterbox: Annotated[
+        bool, typer.Option("--letterbox", help="Add black bars to images that are not square.")
+    ] = False,
+    aspect: Annotated[
+        str, typer.Option(metavar="W:H", help="With --letterbox: first take the middle part of this shape.")
+    ] = "",
+    landmarks: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='JSON {"file": [[x, y], ...]}, 68 or 5 points: cut faces out as FFHQ does.'),
+    ] = None,
+    upscale: Annotated[bool, typer.Option("--upscale", help="Admit images smaller than the resolution.")] = False,
+    label_folders: Annotated[
+        bool, typer.Option("--label-folders", help="The top folders are classes; else those of a dataset.json.")
+    ] = False,
+) -> None:
+    """Make images square, of one size and PNG, and pack them for `train`; name every file that is left out."""
+    from generator.alignment import read_landmarks
+    from generator.imagesets import open_image_set
+    from training.packing import PackingSettings, folder_labels, pack, stored_labels
+
+    if out.suffix != ".zip":
+        raise ValueError(f"--out: found {out}, expected a file that ends in .zip")
+    chosen = [name for name, given in [("crop", crop), ("letterbox", letterbox), ("landmarks", landmarks)] if given]
+    if len(chosen) > 1:
+        raise ValueError(f"--{chosen[0]}: found --{chosen[1]} too, expected one of them")
+    shape = chosen[0] if crop or letterbox else "refuse"
+    settings = PackingSettings(resolution, shape, _aspect(aspect) if aspect else None, upscale)
+    images = open_image_set(path, _list(split))
+    labels = folder_labels(images) if label_folders else stored_labels(images)
+    columns = [TextColumn("packing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=stderr) as bar:
+        task = bar.add_task("packing", total=len(images))
+        packed = pack(
+            images,
+            out,
+            settings,
+            read_landmarks(landmarks) if landmarks else None,
+            labels,
+            lambda: bar.advance(task),
+            lambda name, reason: stderr.print(_plain(f"{name}: {reason}"), markup=False),
+        )
+    classes = f" in {packed.classes} classes" if labels is not None else ""
+    stdout.print(f"content SHA-256: {packed.sha256}", markup=False)
+    stdout.print(f"{packed.images} images{classes}, {packed.left_out} left out: {_plain(str(out))}", markup=False)
+
+
+def _aspect(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,4}):(\d{1,4})", text)
+    if not match:
+        raise ValueError(f"--aspect: found {text!r}, expected two numbers such as 4:3")
+    return int(match[1]), int(match[2])
+
+
+@app.command()
 def report(case: Annotated[Path, typer.Argument(metavar="CASE", help="A case directory made by attribute.")]) -> None:
     """Write the report of a case directory again from its report.json."""
     from reports.case import read_report, write_report

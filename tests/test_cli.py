@@ -306,7 +306,11 @@ def test_doctor_says_what_is_on(world: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", *["demo", "attribute", "calibrate", "project", "generate", "train", "evaluate", "report", "doctor"]]
+    "command",
+    [
+        "",
+        *["demo", "attribute", "calibrate", "project", "generate", "train", "evaluate", "dataset", "report", "doctor"],
+    ],
 )
 def test_help_explains_every_command(command: str) -> None:
     code, out, _ = run(*command.split(), "--help")
