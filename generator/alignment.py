@@ -69,7 +69,7 @@ def rotate90(v: np.ndarray) -> np.ndarray:
 def _eyes_and_mouth(landmarks: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     try:
         points = np.asarray(landmarks, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         points = np.empty(0)
     if points.shape not in ((68, 2), (5, 2)) or not np.isfinite(points).all() or np.abs(points).max() > 1e6:
         found = f"an array of shape {points.shape}" if points.size else "something else"

@@ -151,6 +151,7 @@ def test_outside_the_image_the_crop_is_mirrored_and_blurred():
         {"eyes": 1},
         [[float("nan"), 0]] * 5,
         [[1e300, 0]] * 5,
+        [[10**400, 0]] * 5,
     ],
 )
 def test_other_landmarks_are_refused(points):

@@ -77,8 +77,8 @@ def normalized(patches: np.ndarray) -> np.ndarray:
     """Each colour channel of a set of patches [M, 49, 3] with mean 0 and deviation 1 -> [M, 147]."""
     mean = patches.mean(axis=(0, 1), dtype=np.float64)
     deviation = patches.std(axis=(0, 1), dtype=np.float64)
-    scaled = (patches - mean) / np.where(deviation > 0, deviation, 1)
-    return scaled.astype(np.float32).reshape(len(patches), -1)
+    scale = np.where(deviation > 0, deviation, 1).astype(patches.dtype)
+    return ((patches - mean.astype(patches.dtype)) / scale).reshape(len(patches), -1)
 
 
 def sliced_distance(a: np.ndarray, b: np.ndarray, rng: np.random.Generator, projections: int = PROJECTIONS) -> float:
