@@ -567,7 +567,7 @@ def dataset(
     ] = None,
     upscale: Annotated[bool, typer.Option("--upscale", help="Admit images smaller than the resolution.")] = False,
     label_folders: Annotated[
-        bool, typer.Option("--label-folders", help="The top folders are classes; else those of a dataset.json.")
+        bool, typer.Option("--label-folders", help="Folders are classes; else those of a dataset.json.")
     ] = False,
 ) -> None:
     """Make images square, of one size and PNG, and pack them for `train`; name every file that is left out."""

@@ -234,11 +234,11 @@ def test_folders_become_labels_of_the_packed_files(tmp_path):
     source = put(labelled(tmp_path / "in"), {"dog/bad.png": b"hello", "ant/bad.png": b"hello"})
     images = open_image_set(source)
     packed = pack(images, tmp_path / "out.zip", PackingSettings(16), labels=folder_labels(images))
-    assert (packed.images, packed.classes) == (3, 2)
+    assert (packed.images, packed.classes) == (3, 3)
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         found = json.loads(archive.read("dataset.json"))
     # classes are numbered before files are left out: the number of a class does not depend on what is damaged
-    assert found == {"labels": [["cat/1.png", 1], ["cat/2/3.png", 1], ["dog/1.png", 2]]}
+    assert found == {"labels": [["cat/1.png", 1], ["cat/2/3.png", 2], ["dog/1.png", 3]]}
 
 
 def test_stored_labels_go_through(tmp_path):

@@ -101,14 +101,15 @@ def pack(
 
 
 def folder_labels(images: ImageSet) -> dict[str, int]:
-    """Class numbers by the names of the top folders, in their order. Raises ValueError for a file outside of them."""
-    loose = [record.name for record in images.records if "/" not in record.name]
+    """Class numbers by the folders of the files, in the order of their names. Raises ValueError for a file in none."""
+    folders = {record.name: str(PurePosixPath(record.name).parent) for record in images.records}
+    loose = [name for name, folder in folders.items() if folder == "."]
     if loose:
         raise ValueError(
             f"--label-folders: found {loose[0]} in no folder of {images.path}, expected one for each class"
         )
-    classes = sorted({record.name.split("/")[0] for record in images.records})
-    return {record.name: classes.index(record.name.split("/")[0]) for record in images.records}
+    numbers = {folder: i for i, folder in enumerate(sorted(set(folders.values())))}
+    return {name: numbers[folder] for name, folder in folders.items()}
 
 
 def stored_labels(images: ImageSet) -> dict[str, int] | None:
