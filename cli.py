@@ -618,26 +618,102 @@ def evaluate(
     generator: Annotated[Path, typer.Option(metavar="FILE", help="Generator file or foreign checkpoint.")],
     data: Annotated[Path, typer.Option(metavar="PATH", help="The images to compare with.")],
     split: SplitOption = "",
-    metrics: Annotated[str, typer.Option(metavar="NAME,...", help="fd_vgg16, precision, recall.")] = "fd_vgg16,recall",
+    metrics: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...",
+            help="fd_vgg16, kd_vgg16, precision, recall, ppl, swd, ms_ssim; with --inception fid, kid, is.",
+        ),
+    ] = "fd_vgg16,recall",
+    inception: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="InceptionV3's weights (pt_inception-2015-12-05-6726825d.pth).")
+    ] = None,
     samples: Annotated[int, typer.Option(min=10, help="Generated images.")] = 5000,
     seed: SeedOption = 0,
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", file_okay=False, help="Keeps the images' features; default: ~/.cache/latentprint."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a generator against images: Frechet distance, precision and recall on VGG16 features."""
+    """Judge a generator against images: distances on network features and patches, variation, smoothness."""
     from generator import load_generator
     from generator.imagesets import open_image_set
     from training.dataset import load_training_images
+    from training.feature_cache import user_cache
     from training.metrics import evaluate_generator
 
     G = load_generator(generator)
     images = load_training_images(open_image_set(data, _list(split)), G.resolution)
     with stderr.status("evaluating"):
-        figures = evaluate_generator(G, images.pixels, _list(metrics), n_generated=samples, seed=seed)
+        figures = evaluate_generator(
+            G, images.pixels, _list(metrics), samples, seed, inception, cache or user_cache() / "features"
+        )
     if as_json:
         stdout.print(json.dumps(figures), markup=False)
     else:
         for name, value in figures.items():
             stdout.print(f"{name}: {value:.4g}", markup=False)
+
+
+@app.command()
+def dataset(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder or zip of images, with an index.csv or not.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.zip", help="The zip to write.")],
+    resolution: Annotated[int, typer.Option(help="Side of the square images, a power of two.")],
+    split: SplitOption = "",
+    crop: Annotated[bool, typer.Option("--crop", help="Take the middle square of images that are not square.")] = False,
+    letterbox: Annotated[
+        bool, typer.Option("--letterbox", help="Add black bars to images that are not square.")
+    ] = False,
+    aspect: Annotated[
+        str, typer.Option(metavar="W:H", help="With --letterbox: first take the middle part of this shape.")
+    ] = "",
+    landmarks: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='JSON {"file": [[x, y], ...]}, 68 or 5 points: cut faces out as FFHQ does.'),
+    ] = None,
+    upscale: Annotated[bool, typer.Option("--upscale", help="Admit images smaller than the resolution.")] = False,
+    label_folders: Annotated[
+        bool, typer.Option("--label-folders", help="Folders are classes; else those of a dataset.json.")
+    ] = False,
+) -> None:
+    """Make images square, of one size and PNG, and pack them for `train`; name every file that is left out."""
+    from generator.alignment import read_landmarks
+    from generator.imagesets import open_image_set
+    from training.packing import PackingSettings, folder_labels, pack, stored_labels
+
+    if out.suffix != ".zip":
+        raise ValueError(f"--out: found {out}, expected a file that ends in .zip")
+    chosen = [name for name, given in [("crop", crop), ("letterbox", letterbox), ("landmarks", landmarks)] if given]
+    if len(chosen) > 1:
+        raise ValueError(f"--{chosen[0]}: found --{chosen[1]} too, expected one of them")
+    shape = chosen[0] if crop or letterbox else "refuse"
+    settings = PackingSettings(resolution, shape, _aspect(aspect) if aspect else None, upscale)
+    images = open_image_set(path, _list(split))
+    labels = folder_labels(images) if label_folders else stored_labels(images)
+    columns = [TextColumn("packing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=stderr) as bar:
+        task = bar.add_task("packing", total=len(images))
+        packed = pack(
+            images,
+            out,
+            settings,
+            read_landmarks(landmarks) if landmarks else None,
+            labels,
+            lambda: bar.advance(task),
+            lambda name, reason: stderr.print(_plain(f"{name}: {reason}"), markup=False),
+        )
+    classes = f" in {packed.classes} classes" if labels is not None else ""
+    stdout.print(f"content SHA-256: {packed.sha256}", markup=False)
+    stdout.print(f"{packed.images} images{classes}, {packed.left_out} left out: {_plain(str(out))}", markup=False)
+
+
+def _aspect(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,4}):(\d{1,4})", text)
+    if not match:
+        raise ValueError(f"--aspect: found {text!r}, expected two numbers such as 4:3")
+    return int(match[1]), int(match[2])
 
 
 @app.command()

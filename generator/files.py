@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,16 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomically(path: str | Path, *chunks: bytes | memoryview) -> None:
-    """Write a file so that a reader sees the old bytes or all of the new ones. Raises OSError that names the file."""
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A file beside `path` to write to: it takes its place where the block ends well, and is deleted where not.
+
+    A reader sees the old bytes or all of the new ones. Raises OSError that names the file.
+    """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with open(partial, "wb") as file:
-            file.writelines(chunks)
+        yield partial
         os.replace(partial, path)
     except BaseException as error:
         with suppress(OSError):  # a full disk, say: what failed first is what matters
@@ -48,6 +52,12 @@ def write_atomically(path: str | Path, *chunks: bytes | memoryview) -> None:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def write_atomically(path: str | Path, *chunks: bytes | memoryview) -> None:
+    """Write a file so that a reader sees the old bytes or all of the new ones. Raises OSError that names the file."""
+    with replacing(path) as partial, open(partial, "wb") as file:
+        file.writelines(chunks)
 
 
 def remove_partial_files(folder: Path) -> None:

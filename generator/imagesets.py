@@ -4,8 +4,11 @@ import csv
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+
+from generator.containers import ImageError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
 
@@ -38,6 +41,22 @@ class ImageSet:
             with zipfile.ZipFile(self.path) as archive:
                 for name in names:
                     yield archive.read(name)
+
+    def try_read(self, names: Sequence[str], max_bytes: int) -> Iterator[bytes | ImageError]:
+        """As `read`; a file that cannot be read, or has more than max_bytes, yields its error and the next follows."""
+        with zipfile.ZipFile(self.path) if self.path.is_file() else nullcontext() as archive:
+            for name in names:
+                try:
+                    with archive.open(name) if archive else (self.path / name).open("rb") as stream:
+                        data = stream.read(max_bytes + 1)
+                except Exception as error:  # a damaged or encrypted zip member raises anything
+                    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                    yield ImageError("unreadable", f"found a file that cannot be read ({reason}), expected an image")
+                    continue
+                if len(data) > max_bytes:
+                    yield ImageError("refused", f"found a file above {max_bytes:,} bytes, expected at most that")
+                else:
+                    yield data
 
 
 def open_image_set(path: str | Path, splits: Sequence[str] = (), source_column: str = "source") -> ImageSet:

@@ -21,3 +21,9 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
 def _seeded() -> None:
     """Networks made in a test don't depend on the tests that ran before it."""
     torch.manual_seed(SEED)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or writes the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))

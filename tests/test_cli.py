@@ -282,6 +282,21 @@ def test_evaluate_prints_numbers(world: Path) -> None:
     assert 0 <= figures["recall"] <= 1
 
 
+def test_evaluate_without_inception_and_its_cache(world: Path, tmp_path: Path) -> None:
+    names = "fd_vgg16,kd_vgg16,precision,recall,ppl,swd,ms_ssim"
+    command = ["evaluate", "--generator", world / "a.safetensors", "--data", world / "reals", "--samples", 10]
+    command += ["--metrics", names, "--cache", tmp_path / "cache"]
+    code, out, _ = run(*command)
+    assert code == 0
+    assert [line.split(":")[0] for line in out.splitlines()] == [
+        *("fd_vgg16", "kd_vgg16", "kd_vgg16_std", "precision", "recall", "ppl", "swd", "swd_16", "ms_ssim")
+    ]
+    (kept,) = (tmp_path / "cache").iterdir()
+    written = kept.stat().st_mtime_ns
+    assert run(*command)[1] == out
+    assert kept.stat().st_mtime_ns == written
+
+
 def test_doctor_says_what_is_on(world: Path) -> None:
     code, out, _ = run("doctor")
     assert code == 0
@@ -291,7 +306,11 @@ def test_doctor_says_what_is_on(world: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", *["demo", "attribute", "calibrate", "project", "generate", "train", "evaluate", "report", "doctor"]]
+    "command",
+    [
+        "",
+        *["demo", "attribute", "calibrate", "project", "generate", "train", "evaluate", "dataset", "report", "doctor"],
+    ],
 )
 def test_help_explains_every_command(command: str) -> None:
     code, out, _ = run(*command.split(), "--help")
@@ -346,6 +365,14 @@ ERRORS = {
     "wrong size": (("train", "--data", "{reals}", "--out", "{tmp}/t"), "found 16x16, expected 64x64"),
     "no case": (("report", "{tmp}"), "report.json"),
     "unknown metric": (("evaluate", "--generator", "{a_file}", "--data", "{reals}", "--metrics", "mos"), "mos"),
+    "no inception": (
+        ("evaluate", "--generator", "{a_file}", "--data", "{reals}", "--metrics", "fid"),
+        "metrics: found fid without --inception FILE .* expected that or some of fd_vgg16, kd_vgg16",
+    ),
+    "bad inception": (
+        ("evaluate", "--generator", "{a_file}", "--data", "{reals}", "--metrics", "fid", "--inception", "{a_file}"),
+        "a.safetensors: found tensors of another network .*Conv2d_1a_3x3",
+    ),
     "unknown option": (("doctor", "--nonsense"), "--nonsense"),
     "unknown command": (("divine",), "divine"),
     "too many units": (

@@ -59,6 +59,15 @@ def test_reading_yields_the_bytes_in_the_order_asked(place):
     assert list(images.read(["b/2.png", "a.png"])) == [b"B2", b"A"]
 
 
+def test_a_file_that_cannot_be_read_does_not_stop_the_others(place):
+    images = open_image_set(make(place, FILES))
+    found = list(images.try_read(["a.png", "gone.png", "b/1.png", "b/2.png"], max_bytes=1))
+    assert found[0] == b"A"
+    assert [str(error).split(",")[0] for error in found[2:]] == ["found a file above 1 bytes"] * 2
+    assert str(found[1]).startswith("found a file that cannot be read (") and "gone" not in str(found[0])
+    assert list(images.try_read(["b/1.png"], max_bytes=2)) == [b"B1"]
+
+
 def test_the_emoji_splits_share_no_source_between_training_and_the_rest():
     splits = {name: open_image_set(EMOJI, [name]) for name in ("train", "held-out", "held-out-subject")}
     assert {name: len(images) for name, images in splits.items()} == {

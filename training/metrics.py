@@ -1,60 +1,116 @@
-"""How close a generator's images come to a set of images, in the space of a feature network.
-
-All figures use float64. features below are [N, D] arrays, one row an image.
-"""
+"""How good a generator is, by name: distances to a set of images, variation and smoothness."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
-from generator.features import vgg16_features
+from generator.features import FEATURES, vgg16_features
+from generator.files import file_sha256
 from generator.networks import Generator
 from generator.sampling import derive_seed, sample_images
+from training.distances import frechet_distance, inception_score, kernel_distance, precision, recall
+from training.feature_cache import cached_features
+from training.inception import load_inception
+from training.ms_ssim import ms_ssim
+from training.perceptual_path_length import perceptual_path_lengths
+from training.sliced_wasserstein import sliced_wasserstein
 
-BLOCK = 1024  # rows of a distance matrix that are in memory at once
-
-
-def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
-    """|mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), normal distributions fitted to each (Heusel et al. 2017).
-
-    With N below some ten times D the covariances are so badly estimated that the distance of two samples of the same
-    distribution is far above 0 and falls with N: compare only figures of equal N, features and reference images.
-    Raises ValueError for features of other shapes, of less than two images, or not finite.
-    """
-    a, b = _checked("features_a", features_a, 2), _checked("features_b", features_b, 2)
-    _same_dimension(a, b)
-    covariance_a, covariance_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
-    # tr (C_a C_b)^(1/2) = tr (R C_b R)^(1/2) with R = C_a^(1/2): symmetric, so that its eigenvalues are real
-    root = _symmetric_root(covariance_a)
-    eigenvalues = np.linalg.eigvalsh(root @ covariance_b @ root)
-    overlap = np.sqrt(eigenvalues.clip(min=0)).sum()
-    means = np.square(a.mean(axis=0) - b.mean(axis=0)).sum()
-    return max(float(means + np.trace(covariance_a) + np.trace(covariance_b) - 2 * overlap), 0.0)
+Pair = tuple[np.ndarray, np.ndarray]
 
 
-def precision(real: np.ndarray, fake: np.ndarray, k: int = 3) -> float:
-    """Fraction of generated images that lie within the manifold of the real ones (Kynkäänniemi et al. 2019, eq. 1).
+class Comparison:
+    """A generator and the images it is compared with; what several metrics need is computed once, where one asks."""
 
-    The manifold is the union of balls around its images, each reaching to the k-th nearest other image. It grows with
-    N: compare only figures of equal N. Raises ValueError for features of other shapes, of k images or fewer, or not
-    finite.
-    """
-    return _covered(real, fake, k)
+    def __init__(
+        self, G: Generator, images: np.ndarray, n: int, seed: int, inception: Path | None, cache: Path | None
+    ) -> None:
+        self.G, self.real, self.n, self.seed = G, images, n, seed
+        self.inception, self.cache = inception, cache
+
+    @cached_property
+    def fake(self) -> np.ndarray:
+        """n samples, psi 1, random noise: uint8 [n, r, r, 3]."""
+        return sample_images(self.G, [derive_seed("evaluate", self.seed, i) for i in range(self.n)])
+
+    @cached_property
+    def vgg16(self) -> Pair:
+        """VGG16's features of the images and of the samples."""
+        real = cached_features(self.cache, f"vgg16:{FEATURES['vgg'].sha256}", self.real, vgg16_features)
+        return real, vgg16_features(self.fake)
+
+    @cached_property
+    def inception_v3(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """InceptionV3's features of the images and of the samples, and its logits of the samples."""
+        assert self.inception is not None  # evaluate_generator has checked
+        extract = load_inception(self.inception)
+        network = f"inception:{file_sha256(self.inception)}"
+        real = cached_features(self.cache, network, self.real, lambda images: extract(images)[0])
+        return real, *extract(self.fake)
 
 
-def recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> float:
-    """Fraction of real images that lie within the manifold of the generated ones (Kynkäänniemi et al. 2019, eq. 1).
-
-    Manifold, caveat and errors: as for precision.
-    """
-    return _covered(fake, real, k)
+def _fid(c: Comparison) -> dict[str, float]:
+    return {"fid": frechet_distance(*c.inception_v3[:2])}
 
 
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "fd_vgg16": frechet_distance,
-    "precision": precision,
-    "recall": recall,
+def _kid(c: Comparison) -> dict[str, float]:
+    return _with_deviation("kid", kernel_distance(c.inception_v3[1], c.inception_v3[0], c.seed))
+
+
+def _is(c: Comparison) -> dict[str, float]:
+    return _with_deviation("is", inception_score(c.inception_v3[2], c.seed))
+
+
+def _fd_vgg16(c: Comparison) -> dict[str, float]:
+    return {"fd_vgg16": frechet_distance(*c.vgg16)}
+
+
+def _kd_vgg16(c: Comparison) -> dict[str, float]:
+    return _with_deviation("kd_vgg16", kernel_distance(c.vgg16[1], c.vgg16[0], c.seed))
+
+
+def _precision(c: Comparison) -> dict[str, float]:
+    return {"precision": precision(*c.vgg16)}
+
+
+def _recall(c: Comparison) -> dict[str, float]:
+    return {"recall": recall(*c.vgg16)}
+
+
+def _ppl(c: Comparison) -> dict[str, float]:
+    return {"ppl": float(perceptual_path_lengths(c.G, c.n, c.seed).mean())}
+
+
+def _swd(c: Comparison) -> dict[str, float]:
+    levels = sliced_wasserstein(c.real, c.fake, c.seed)
+    return {"swd": float(np.mean([*levels.values()]))} | {f"swd_{side}": value for side, value in levels.items()}
+
+
+def _ms_ssim(c: Comparison) -> dict[str, float]:
+    pairs = len(c.fake) // 2
+    return {"ms_ssim": float(ms_ssim(c.fake[:pairs], c.fake[pairs : 2 * pairs]).mean())}
+
+
+def _with_deviation(name: str, mean_and_deviation: tuple[float, float]) -> dict[str, float]:
+    mean, deviation = mean_and_deviation
+    return {name: mean, f"{name}_std": deviation}
+
+
+METRICS: dict[str, Callable[[Comparison], dict[str, float]]] = {
+    "fid": _fid,
+    "kid": _kid,
+    "is": _is,
+    "fd_vgg16": _fd_vgg16,
+    "kd_vgg16": _kd_vgg16,
+    "precision": _precision,
+    "recall": _recall,
+    "ppl": _ppl,
+    "swd": _swd,
+    "ms_ssim": _ms_ssim,
 }
+NEED_INCEPTION = ("fid", "kid", "is")  # on other features they would be other metrics, and are named so
+FEWEST = {"is": 10}  # samples; of all others 4
 
 
 def evaluate_generator(
@@ -63,67 +119,36 @@ def evaluate_generator(
     metrics: Sequence[str],
     n_generated: int,
     seed: int,
-    features: Callable[[np.ndarray], np.ndarray] = vgg16_features,
+    inception: Path | None = None,
+    cache: Path | None = None,
 ) -> dict[str, float]:
-    """Compare n_generated samples (psi 1, random noise) with images, by each of the named metrics (see METRICS).
+    """Judge n_generated samples (psi 1, random noise) by each of the named metrics (see METRICS), against images.
 
-    images: uint8 [N, r, r, 3], r the generator's resolution; features: uint8 [N, r, r, 3] -> [N, D]. The samples depend
-    on the seed alone, sample i also not on n_generated. Raises ValueError for an unknown metric, images of another
-    size, or fewer than four images on either side.
+    images: uint8 [N, r, r, 3], r the generator's resolution. inception: a weights file for fid, kid and is. cache: a
+    folder that keeps the images' features. The samples depend on the seed alone, sample i also not on n_generated. The
+    result has the metrics in the order asked for, deviations and levels beside them. Raises ValueError for an unknown
+    metric, one that lacks its weights, images of another size, or too few on either side.
     """
+    _check_names(metrics, inception)
+    if images.ndim != 4 or images.shape[1:] != (G.resolution, G.resolution, 3):
+        raise ValueError(f"images: found shape {images.shape}, expected [N, {G.resolution}, {G.resolution}, 3]")
+    fewest = max(FEWEST.get(name, 4) for name in metrics)
+    if n_generated < fewest or len(images) < 4:
+        raise ValueError(
+            f"images: found {len(images)} and {n_generated} generated, expected at least 4 and {fewest} generated"
+        )
+    comparison = Comparison(G, images, n_generated, seed, inception, cache)
+    return {key: value for name in metrics for key, value in METRICS[name](comparison).items()}
+
+
+def _check_names(metrics: Sequence[str], inception: Path | None) -> None:
     unknown = [name for name in metrics if name not in METRICS]
     if unknown or not metrics:
         raise ValueError(f"metrics: found {', '.join(unknown) or 'none'}, expected some of {', '.join(METRICS)}")
-    if images.ndim != 4 or images.shape[1:] != (G.resolution, G.resolution, 3):
-        raise ValueError(f"images: found shape {images.shape}, expected [N, {G.resolution}, {G.resolution}, 3]")
-    if min(n_generated, len(images)) < 4:
-        raise ValueError(f"images: found {len(images)} and {n_generated} generated, expected at least 4 of each")
-    real = features(images)
-    fake = features(sample_images(G, [derive_seed("evaluate", seed, i) for i in range(n_generated)]))
-    return {name: METRICS[name](real, fake) for name in metrics}
-
-
-def _checked(name: str, features: np.ndarray, least: int) -> np.ndarray:
-    x = np.asarray(features, np.float64)
-    if x.ndim != 2 or len(x) < least or not x.shape[1]:
-        raise ValueError(f"{name}: found shape {x.shape}, expected [N, D] of at least {least} images")
-    if not np.isfinite(x).all():
-        raise ValueError(f"{name}: found values that are not finite, expected finite features")
-    return x
-
-
-def _same_dimension(a: np.ndarray, b: np.ndarray) -> None:
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(f"features: found dimensions {a.shape[1]} and {b.shape[1]}, expected the same")
-
-
-def _symmetric_root(covariance: np.ndarray) -> np.ndarray:
-    """C^(1/2) of a positive semidefinite matrix; eigenvalues that rounding made negative count as 0."""
-    eigenvalues, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.sqrt(eigenvalues.clip(min=0))) @ vectors.T
-
-
-def _covered(manifold: np.ndarray, points: np.ndarray, k: int) -> float:
-    """Fraction of points [M, D] that lie in a ball around some row of manifold [N, D]."""
-    if k < 1:
-        raise ValueError(f"k: found {k}, expected at least 1")
-    manifold, points = _checked("features", manifold, k + 1), _checked("features", points, 1)
-    _same_dimension(manifold, points)
-    centre = manifold.mean(axis=0)  # distances don't change, rounding errors shrink
-    manifold, points = manifold - centre, points - centre
-    radii = np.empty(len(manifold))
-    for first in range(0, len(manifold), BLOCK):
-        distances = _squared_distances(manifold[first : first + BLOCK], manifold)
-        rows = np.arange(len(distances))
-        distances[rows, first + rows] = np.inf  # nobody is their own neighbour
-        radii[first : first + BLOCK] = np.partition(distances, k - 1, axis=1)[:, k - 1]
-    inside = 0
-    for first in range(0, len(points), BLOCK):
-        inside += (_squared_distances(points[first : first + BLOCK], manifold) <= radii).any(axis=1).sum()
-    return float(inside / len(points))
-
-
-def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """[N, D], [M, D] -> [N, M]."""
-    squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2 * a @ b.T
-    return squares.clip(min=0)
+    lacking = [name for name in metrics if name in NEED_INCEPTION]
+    if lacking and inception is None:
+        others = ", ".join(name for name in METRICS if name not in NEED_INCEPTION)
+        raise ValueError(
+            f"metrics: found {', '.join(lacking)} without --inception FILE (InceptionV3's weights), expected that or "
+            f"some of {others}"
+        )
