@@ -63,7 +63,7 @@ def calibrate(
     controls = _control_images(choice.images["calibration"], candidates, population.control_splits)
     store_path = out.with_name(out.name + ".run.sqlite")
     recorded = {
-        "projection": projection_record(settings, candidates),
+        "projection": projection_record(settings, [c.encoder_sha256 for c in candidates]),
         "batch_size": settings.batch_size,
         "candidates": {c.name: c.sha256 for c in candidates},
     }
@@ -76,7 +76,7 @@ def calibrate(
             _score_set(choice.images["calibration"], candidates, distance),
             _score_set(choice.images["validation"], candidates, distance),
             decision,
-            projection=projection_record(settings, candidates),
+            projection=projection_record(settings, [c.encoder_sha256 for c in candidates]),
             population=_describe(population, choice, settings.seed),
             strata=[LOSSLESS.to_json()],
             controls=[_control(kind, image, candidates, distance) for kind, image in controls],

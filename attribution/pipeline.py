@@ -97,7 +97,7 @@ def attribute(
     candidates = load_candidates(candidate_files, device, encoders)
     order = calibrated_order(candidates, calibration)
     if calibration is not None:
-        require_settings(settings, [candidates[i] for i in order], calibration)
+        require_settings(settings, [candidates[i].encoder_sha256 for i in order], calibration)
     files = list(list_suspects(paths, out))
     if not files:
         raise ValueError(f"{', '.join(map(str, paths))}: found no files, expected at least one image")

@@ -8,13 +8,13 @@ from attribution.engine import Candidate, ProjectionSettings, known_hashes
 from attribution.projector import ProjectionConfig
 
 
-def projection_record(settings: ProjectionSettings, candidates: Sequence[Candidate]) -> dict:
+def projection_record(settings: ProjectionSettings, encoders: Sequence[str]) -> dict:
     """The settings that a calibration fixes, flat; the batch size is recorded but free.
 
-    encoders: SHA-256 of each encoder file, in the order of the candidates; left out where there is none.
+    encoders: SHA-256 of each candidate's encoder file, "" for none; left out where there is none at all.
     """
-    encoders = {"encoders": [c.encoder_sha256 for c in candidates]} if any(c.encoder for c in candidates) else {}
-    return asdict(settings.config) | {"lpips": settings.lpips, "seed": settings.seed} | encoders
+    searched_from = {"encoders": list(encoders)} if any(encoders) else {}
+    return asdict(settings.config) | {"lpips": settings.lpips, "seed": settings.seed} | searched_from
 
 
 def projection_settings(
@@ -49,12 +49,12 @@ def settings_of(calibration: Calibration, batch_size: int) -> ProjectionSettings
     return ProjectionSettings(ProjectionConfig(**values), lpips=lpips, seed=seed, batch_size=batch_size)
 
 
-def require_settings(settings: ProjectionSettings, candidates: Sequence[Candidate], calibration: Calibration) -> None:
+def require_settings(settings: ProjectionSettings, encoders: Sequence[str], calibration: Calibration) -> None:
     """Raise ValueError naming the first projection setting in which a run differs from its calibration.
 
-    candidates: in the calibration's order.
+    encoders: as in `projection_record`, in the order of the calibration's candidates.
     """
-    ours = projection_record(settings, candidates)
+    ours = projection_record(settings, encoders)
     for name in ours | calibration.projection:
         found, known = ours.get(name), calibration.projection.get(name)
         if found != known:

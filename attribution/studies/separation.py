@@ -94,16 +94,15 @@ def study_separation(
     on from store_path. Raises ValueError for too few validation sources, or unknown candidates.
     """
     candidates = load_candidates(candidate_files, encoders=encoders)
-    with_verdicts = len(candidates) == len(calibration.candidates) and (
-        projection_record(settings, candidates) == calibration.projection
-    )
+    searches = projection_record(settings, [c.encoder_sha256 for c in candidates])
+    with_verdicts = len(candidates) == len(calibration.candidates) and (searches == calibration.projection)
     into = candidates if with_verdicts else candidates[:1]
     classes = {c.name: generate_units(c, units, 1.0, f"separation:{settings.seed}") for c in candidates}
     classes["real"] = _validation_reals(
         calibration, real, splits, units, settings.seed, candidates[0].generator.resolution
     )
     recorded = {
-        "projection": projection_record(settings, candidates),
+        "projection": searches,
         "candidates": {c.name: c.sha256 for c in candidates},
     }
     with RunStore(store_path, recorded | {"units": units, "batch_size": settings.batch_size}) as store:
