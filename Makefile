@@ -42,7 +42,7 @@ figures: $(VENV)/.installed-test
 	$(BIN)/latentprint study separation $(CANDIDATES) --calibration $(CALIBRATION) $(REALS) --out $(FIGURES)/study-1-default
 	$(BIN)/latentprint study separation $(CANDIDATES) --calibration $(CALIBRATION) $(REALS) --noise-weight 0 \
 		--out $(FIGURES)/study-2-noise-free
-	$(BIN)/latentprint study separation $(CANDIDATES) --calibration $(CALIBRATION) $(REALS) --units 16 --steps 1000 \
+	$(BIN)/latentprint study separation $(CANDIDATES) --calibration $(CALIBRATION) $(REALS) --units 16 --steps 1000 --batch-size 16 \
 		--out $(FIGURES)/study-3-1000-steps
 	for name in $(MODELS)/emoji-a $(MODELS)/emoji-b tests/data/emoji-a-010kimg; do \
 		$(BIN)/latentprint evaluate --generator $$name.safetensors --data $(DATA) --split train --samples 2337 --json \
