@@ -43,7 +43,8 @@ def face_crop(landmarks: Any) -> FaceCrop:
     """Where a face is to be cut out (Progressive GAN, Appendix C).
 
     landmarks: 68 points (x, y) in the usual order of iBUG 300-W, or 5: eyes, nose, corners of the mouth; of each pair
-    the one that is left in an upright image first. Raises ImageError ("refused") for others, or points in one place.
+    the one that is left in an upright image first. They count pixels of the decoded image, which is turned as its EXIF
+    orientation says. Raises ImageError ("refused") for others, or points in one place.
     """
     e0, e1, m0, m1 = _eyes_and_mouth(landmarks)
     across = e1 - e0  # x'
