@@ -480,6 +480,10 @@ def train(
     x_flip: Annotated[
         bool | None, typer.Option("--x-flip/--no-x-flip", help="Mirror images at random; default: the configuration's.")
     ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, or bf16 for the feature maps; default: the configuration's.")
+    ] = None,
+    loss: Annotated[str | None, typer.Option(help="logistic; lsgan or wgan-gp to compare with.")] = None,
     gamma: Annotated[float | None, typer.Option(help="Weight of R1; default: the configuration's.")] = None,
     snapshot_kimg: Annotated[float | None, typer.Option(help="Thousands of images between snapshots.")] = None,
     init: Annotated[
@@ -529,6 +533,8 @@ def train(
         batch=batch,
         seed=seed,
         x_flip=x_flip,
+        precision=precision,
+        loss=loss,
         gamma=gamma,
         snapshot_kimg=snapshot_kimg,
         freeze_d=freeze_d,

@@ -140,6 +140,13 @@ def test_a_preset_that_mirrors_can_be_told_not_to(train, tmp_path: Path, monkeyp
     assert not settings(tmp_path, "off")["x_flip"] and settings(tmp_path, "off")["gamma"] == 0.25
 
 
+def test_precision_and_loss_can_be_chosen(train, tmp_path: Path) -> None:
+    assert train("--precision", "bf16", "--loss", "lsgan")[0] == 0
+    assert (settings(tmp_path)["precision"], settings(tmp_path)["loss"]) == ("bf16", "lsgan")
+    assert_refused(train("--precision", "fp16"), "--precision: found 'fp16', expected fp32 or bf16")
+    assert_refused(train("--loss", "hinge"), "--loss: found 'hinge', expected one of logistic, lsgan, wgan-gp")
+
+
 def test_a_missing_parent_is_named(train, tmp_path: Path) -> None:
     for path in (tmp_path / "none.safetensors", tmp_path):
         assert_refused(train("--init", path), str(path))

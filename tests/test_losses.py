@@ -15,9 +15,14 @@ from training.config import TrainingConfig
 from training.losses import (
     discriminator_loss,
     generator_loss,
+    gradient_penalty,
+    lsgan_discriminator_loss,
+    lsgan_generator_loss,
     path_length_penalty,
     path_lengths,
     r1_penalty,
+    wasserstein_discriminator_loss,
+    wasserstein_generator_loss,
 )
 from training.schedules import ema_beta, lazy_adam
 
@@ -41,6 +46,29 @@ def test_logistic_losses_are_cross_entropies(real, fake):
     assert generator_loss(column(fake)).item() == pytest.approx(np.mean([cross_entropy(x) for x in fake]), abs=1e-8)
     expected = np.mean([cross_entropy(x) for x in real]) + np.mean([cross_entropy(-x) for x in fake])
     assert discriminator_loss(column(real), column(fake)).item() == pytest.approx(expected, abs=1e-8)
+
+
+@given(LOGITS, LOGITS)
+def test_losses_to_compare_with(real, fake):
+    x, y = column(real), column(fake)
+    squares = np.mean([(a - 1) ** 2 for a in real]) / 2 + np.mean([b**2 for b in fake]) / 2
+    assert lsgan_discriminator_loss(x, y).item() == pytest.approx(squares)
+    assert lsgan_generator_loss(y).item() == pytest.approx(np.mean([(b - 1) ** 2 for b in fake]) / 2)
+    drift = 0.001 * np.mean([a**2 for a in real])
+    assert wasserstein_discriminator_loss(x, y).item() == pytest.approx(np.mean(fake) - np.mean(real) + drift)
+    assert wasserstein_generator_loss(y).item() == pytest.approx(-np.mean(fake))
+
+
+@pytest.mark.parametrize("slope", [0.25, 1.0, 3.0])
+def test_the_gradient_penalty_wants_a_slope_of_one(slope):
+    """Of a linear D its slope is known; and the penalty's own gradient is that of 10 (slope - 1)^2."""
+    direction = torch.randn(3, 4, 4, dtype=torch.float64, generator=seeded(0))
+    scale = torch.tensor(slope, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(5, 3, 4, 4, dtype=torch.float64, generator=seeded(1)).requires_grad_()
+    penalty = gradient_penalty((x * direction / direction.norm() * scale).sum([1, 2, 3])[:, None], x)
+    assert penalty.item() == pytest.approx(10 * (slope - 1) ** 2, abs=1e-9)
+    penalty.backward()
+    assert scale.grad is not None and scale.grad.item() == pytest.approx(20 * (slope - 1), abs=1e-9)
 
 
 def test_r1_is_the_squared_slope_of_the_discriminator_by_finite_differences():

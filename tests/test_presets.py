@@ -102,6 +102,13 @@ def test_what_is_asked_for_takes_the_presets_place():
     )
 
 
+def test_wgan_gp_comes_with_the_settings_of_adas_comparison():
+    """Appendix D.2: penalty 10 in place of R1, fp32, a learning rate of 0.001."""
+    config = resolve("small-64", {"loss": "wgan-gp"})
+    assert (config.gamma, config.precision, config.lr, config.augment) == (0, "fp32", 0.001, ())
+    assert resolve("ada-256", {"loss": "lsgan"}).augment == ()
+
+
 @pytest.mark.parametrize(
     ("name", "asked"),
     [
@@ -109,6 +116,10 @@ def test_what_is_asked_for_takes_the_presets_place():
         ("resolution", {"resolution": 100}),
         ("batch", {"batch": 0}),
         ("gamma", {"gamma": -1.0}),
+        ("loss", {"loss": "hinge"}),
+        ("augment", {"loss": "lsgan", "augment": ("blit",)}),
+        ("gamma", {"loss": "wgan-gp", "gamma": 1.0}),
+        ("gamma", {"loss": "wgan-gp", "precision": "bf16"}),
         ("gamma", {"gamma": float("nan")}),
         ("lr", {"lr": -0.1}),
     ],

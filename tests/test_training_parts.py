@@ -92,6 +92,19 @@ def test_a_path_length_batch_smaller_than_the_number_of_parts():
     assert_same_gradients(parts, whole)
 
 
+@pytest.mark.parametrize("loss", ["lsgan", "wgan-gp"])
+def test_the_losses_to_compare_with_train_both_networks_in_any_parts(loss):
+    config = replace(CONFIG, loss=loss, gamma=0, augment=())
+    whole, parts = TrainingState(config), TrainingState(replace(config, accumulate=2))
+    before = [p.clone() for network in (whole.G, whole.D) for p in network.parameters()]
+    for _ in range(3):
+        expected, found = train_step(whole, DATA), train_step(parts, DATA)
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-3)
+    assert ("gradient_penalty" in expected) == (loss == "wgan-gp")
+    after = [p for network in (whole.G, whole.D) for p in network.parameters()]
+    assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
 @pytest.mark.parametrize("accumulate", [2, 4])
 def test_losses_of_an_accumulating_run_are_those_without(accumulate):
     """Within 1e-3: Adam's first steps follow the sign of gradients that are rounding errors."""

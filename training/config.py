@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from generator.networks import GeneratorConfig
 from training.augment import CATEGORIES
+from training.losses import LOSSES
 
 COUNTS = (
     "batch",
@@ -21,6 +22,8 @@ COUNTS = (
 class TrainingConfig:
     """Settings of one run; together with the data and the seed they determine the result.
 
+    loss: "logistic", or, to compare with, "lsgan" or "wgan-gp" (whose penalty takes R1's place, at every step); neither
+    has the zero that r_t is about, so neither takes adaptive augmentation.
     gamma: R1 weight. path_length: weight of the path length penalty, its y scaled by 1/r (0 turns it off).
     Intervals are in steps, half-lives in thousands of images (kimg). style_mixing: probability. precision: "fp32", or
     "bf16" for the feature maps of the main losses (weights, regularisers and the average stay fp32).
@@ -35,6 +38,7 @@ class TrainingConfig:
     network: GeneratorConfig = field(default_factory=GeneratorConfig)
     batch: int = 32
     kimg: float = 25000
+    loss: str = "logistic"
     lr: float = 0.002
     gamma: float = 10
     r1_interval: int = 16
@@ -76,5 +80,14 @@ class TrainingConfig:
         unknown = [name for name in self.augment if name not in CATEGORIES]
         if unknown:
             raise ValueError(f"augment: found {unknown[0]!r}, expected some of {', '.join(CATEGORIES)}")
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss: found {self.loss!r}, expected one of {', '.join(LOSSES)}")
+        if self.loss != "logistic" and self.augment:
+            raise ValueError(f"augment: found {','.join(self.augment)} with the loss {self.loss}, expected none")
+        if self.loss == "wgan-gp" and (self.gamma or self.precision != "fp32"):
+            found = f"{self.gamma:g} and {self.precision}"
+            raise ValueError(
+                f"gamma: found {found} with the loss wgan-gp, expected 0 and fp32 (it has its own penalty)"
+            )
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f"precision: found {self.precision!r}, expected fp32 or bf16")

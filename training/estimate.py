@@ -68,6 +68,7 @@ class _Phases:
         """Each phase and how many steps pass from one run of it to the next."""
         config = self.config
         lazy = [(self.r1, config.r1_interval)] if config.gamma else []
+        lazy += [(self.r1, 1)] if config.loss == "wgan-gp" else []  # its penalty takes the same derivatives
         lazy += [(self.path_length, config.path_length_interval)] if config.path_length else []
         return [(self.train_discriminator, 1), (self.train_generator, 1), *lazy]
 

@@ -82,6 +82,12 @@ PRESETS = {
 }
 NAMES = (*PRESETS, "auto")
 
+# what a loss other than the preset's brings along (wgan-gp: ADA, Appendix D.2)
+WITH_LOSS: dict[str, dict[str, Any]] = {
+    "lsgan": {"augment": ()},
+    "wgan-gp": {"augment": (), "gamma": 0, "lr": 0.001, "precision": "fp32"},
+}
+
 
 def auto(resolution: int, batch: int | None = None) -> TrainingConfig:
     """Settings for any data, from resolution and batch (None: Figure 24's, 64 below 1024 and 32 there).
@@ -123,7 +129,7 @@ def resolve(name: str, asked: dict[str, Any]) -> TrainingConfig:
     """
     if name not in NAMES:
         raise ValueError(f"--config: found {name!r}, expected one of {', '.join(NAMES)}")
-    asked = dict(asked)
+    asked = WITH_LOSS.get(asked.get("loss", ""), {}) | asked
     network = {setting: asked.pop(setting) for setting in ("resolution", "c_dim") if setting in asked}
     if asked.get("batch", 1) < 1:
         raise ValueError(f"--batch: found {asked['batch']}, expected at least 1")

@@ -17,13 +17,22 @@ from generator.images import to_unit
 from training.augment import adjust_p, augment
 from training.dataset import TrainingImages, batch_indices
 from training.latents import Latents, draw_latents
-from training.losses import discriminator_loss, generator_loss, path_length_penalty, path_lengths, r1_penalty
+from training.losses import LOSSES, gradient_penalty, path_length_penalty, path_lengths, r1_penalty
 from training.schedules import ema_beta
 from training.state import TrainingState, frozen
 
 W_AVG_DECAY = 0.998  # StyleGAN, Appendix C
 # what a step draws random numbers for: each has its own stream
-PURPOSES = ("flips", "D images", "augment real", "augment generated", "G images", "augment G", "path length")
+PURPOSES = (
+    "flips",
+    "D images",
+    "augment real",
+    "augment generated",
+    "G images",
+    "augment G",
+    "path length",
+    "mixtures",
+)
 
 
 def train_step(state: TrainingState, data: TrainingImages) -> dict[str, float]:
@@ -118,6 +127,7 @@ def _step_discriminator(state: TrainingState, data: TrainingImages) -> dict[str,
     indices = batch_indices(len(data), config.batch, state.step, config.seed)
     latents, sums = _draw(state, data, config.batch, _rng(state, "D images")), _Sums()
     reals: list[tuple[Tensor, Tensor | None]] = []
+    discriminator_loss, _ = LOSSES[config.loss]
     for rows in state.parts:
         share = len(rows) / config.batch
         with torch.no_grad():
@@ -128,6 +138,11 @@ def _step_discriminator(state: TrainingState, data: TrainingImages) -> dict[str,
         real_logits = state.D(real, labels, dtype=dtype)
         fake_logits = state.D(fake, latents.labels_of(rows), dtype=dtype)
         loss = discriminator_loss(real_logits, fake_logits)
+        if config.loss == "wgan-gp":
+            mixed = _mixtures(state, real, fake, rows)
+            penalty = gradient_penalty(state.D(mixed, labels), mixed)
+            sums.add(share, gradient_penalty=penalty)
+            loss = loss + penalty
         (loss * share).backward()
         # r_t is ADA's measure of overfitting: E[sign(D(real))] (ADA, eq. 1)
         sums.add(share, loss_d=loss, r_t=real_logits.sign().mean())
@@ -140,6 +155,13 @@ def _step_discriminator(state: TrainingState, data: TrainingImages) -> dict[str,
     if config.gamma and state.step % config.r1_interval == 0:
         figures |= _regularise_discriminator(state, reals)
     return figures
+
+
+def _mixtures(state: TrainingState, real: Tensor, fake: Tensor, rows: Tensor) -> Tensor:
+    """A random point between each real image and a generated one."""
+    rng = _rng(state, "mixtures")
+    weight = torch.rand(state.config.batch, 1, 1, 1, generator=rng, device=rng.device)[rows]
+    return real.lerp(fake, weight).requires_grad_()
 
 
 def _regularise_discriminator(state: TrainingState, reals: Sequence[tuple[Tensor, Tensor | None]]) -> dict[str, float]:
@@ -157,6 +179,7 @@ def _regularise_discriminator(state: TrainingState, reals: Sequence[tuple[Tensor
 def _step_generator(state: TrainingState, data: TrainingImages) -> dict[str, float]:
     config, dtype, G, sums = state.config, _working_dtype(state), state.G, _Sums()
     latents = _draw(state, data, config.batch, _rng(state, "G images"))
+    _, generator_loss = LOSSES[config.loss]
     for rows in state.parts:
         share = len(rows) / config.batch
         ws = latents.ws(G, rows)
