@@ -27,6 +27,11 @@ class Candidate:
     statistics: LatentStatistics
     provenance: dict
 
+    @property
+    def resolution(self) -> int:
+        """The side of its images in pixels."""
+        return self.generator.resolution
+
 
 def load_candidates(files: dict[str, Path], device: str = "cpu") -> list[Candidate]:
     """Read every candidate's generator file. Raises ValueError naming a file that is not one, or given twice."""

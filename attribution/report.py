@@ -105,7 +105,11 @@ class ControlRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """How the run was made. controls: None without a calibration; controls_hold: every drift within the tolerance."""
+    """How the run was made. controls: None without a calibration; controls_hold: every drift within the tolerance.
+
+    generators: where each candidate's file lay; signer: the public key (Ed25519, hexadecimal) of the signature in
+    manifest.sig, None where the report was not signed.
+    """
 
     id: str
     tool_version: str
@@ -122,6 +126,8 @@ class RunRecord:
     controls: list[ControlRecord] | None
     controls_tolerance: float
     controls_hold: bool | None
+    generators: dict[str, str] = field(default_factory=dict)
+    signer: str | None = None
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def require_settings(settings: ProjectionSettings, calibration: Calibration) -> 
             raise ValueError(f"{name}: found {ours.get(name)}, but the calibration was made with {value}")
 
 
-def calibrated_order(candidates: Sequence[Candidate], calibration: Calibration | None) -> list[int]:
+def calibrated_order(candidates: Sequence[Candidate | CandidateRecord], calibration: Calibration | None) -> list[int]:
     """For each of the calibration's candidates, the place of ours with the same generator file.
 
     Matched by the SHA-256 of the file, or of the original that it was imported from. Without a calibration: our order.
@@ -69,7 +69,7 @@ def calibrated_order(candidates: Sequence[Candidate], calibration: Calibration |
                 f"candidate: the calibration's {known.name} (SHA-256 {known.sha256[:12]}) is missing, "
                 "expected exactly the calibration's candidates"
             )
-        found = candidates[places[0]].generator.resolution
+        found = candidates[places[0]].resolution
         if found != known.resolution:
             raise ValueError(
                 f"candidate: {candidates[places[0]].name} makes images of {found} pixels a side, "
