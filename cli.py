@@ -555,6 +555,38 @@ def _print_written(written: Any) -> None:
 
 
 @app.command()
+def verify(
+    case: Annotated[Path, typer.Argument(metavar="CASE", help="A case directory made by attribute.")],
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option("--candidate", metavar="NAME=FILE", help="A generator's file; default: where the report says."),
+    ] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE.pub", help="The signer's public key.")] = None,
+    manifest: Annotated[
+        str | None, typer.Option(metavar="SHA256", help="The manifest's SHA-256, as it was printed.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a case: hashes, signature, schema; render every image again and make every number again."""
+    from reports.verify import verify_case
+
+    with _steps_progress("re-rendering") as events:
+        found = verify_case(case, _named_files(candidate or []), key, manifest, _device("auto"), events)
+    if as_json:
+        stdout.print(json.dumps({"case": str(case), "holds": found.holds} | asdict(found)), markup=False)
+    else:
+        marks = {True: "holds", False: "does not hold", None: "not checked"}
+        for finding in found.findings:
+            words = finding.sentence.removeprefix(f"{finding.item}: ")
+            stdout.print(f"{marks[finding.holds]:13}  {_plain(f'{finding.item}: {words}')}", markup=False)
+        for note in found.notes:
+            stdout.print(f"note: {note}", markup=False)
+        counts = [sum(f.holds is state for f in found.findings) for state in (True, False, None)]
+        stdout.print("{} items hold, {} do not, {} could not be checked".format(*counts), markup=False)
+    raise typer.Exit(0 if found.holds else 1)
+
+
+@app.command()
 def keygen(
     out: Annotated[Path, typer.Option(metavar="KEY", help="The private key; the public one goes beside it.")],
 ) -> None:
