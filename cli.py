@@ -148,12 +148,15 @@ def attribute(
     case: Annotated[str, typer.Option(help="Case number, for the report.")] = "",
     exhibit: Annotated[str, typer.Option(help="Exhibit, for the report.")] = "",
     examiner: Annotated[str, typer.Option(help="Examiner, for the report.")] = "",
+    sign: Annotated[Path | None, typer.Option(metavar="KEY", help="Sign the manifest with a key of `keygen`.")] = None,
 ) -> None:
     """Examine every image of PATH... against the candidate generators and write a report to DIR."""
     from attribution import load_calibration
     from attribution.pipeline import CaseLabels
     from attribution.settings import projection_settings
+    from reports.signing import read_private_key
 
+    key = read_private_key(sign) if sign else None
     if crop and letterbox:
         raise ValueError("--crop: found --letterbox too, expected one of them")
     known = load_calibration(calibration) if calibration else None
@@ -161,6 +164,7 @@ def attribute(
         paths,
         _named_files(candidate),
         out,
+        key,
         settings=projection_settings(known, steps, lpips, precision, seed, batch_size),
         calibration=known,
         shape="crop" if crop else "letterbox" if letterbox else "refuse",
@@ -170,13 +174,15 @@ def attribute(
     )
 
 
-def _attribute(paths: Sequence[str | Path], candidates: dict[str, Path], out: Path, **options: Any) -> None:
+def _attribute(
+    paths: Sequence[str | Path], candidates: dict[str, Path], out: Path, key: Any = None, **options: Any
+) -> None:
     from attribution import attribute as run
     from reports.case import write_report
 
     with _steps_progress("projecting") as events:
         report = run(paths, candidates, out, command=["latentprint", *sys.argv[1:]], events=events, **options)
-    digest = write_report(report, out)
+    written = write_report(report, out, key)
     table = Table("verdict", "candidate", "log10 LR", box=None, pad_edge=False)
     table.add_column("image", overflow="fold")
     for image in report.images:
@@ -186,7 +192,7 @@ def _attribute(paths: Sequence[str | Path], candidates: dict[str, Path], out: Pa
         table.add_row(*(escape(_plain(text)) for text in row))
     stdout.print(table)
     summary = report.summary
-    stdout.print(f"manifest SHA-256: {digest}", markup=False)
+    _print_written(written)
     stdout.print(
         f"{summary['images']} images, {summary['errors']} that could not be read or were refused; report: "
         f"{_plain(str(out / 'report.html'))}",
@@ -727,8 +733,58 @@ def report(case: Annotated[Path, typer.Argument(metavar="CASE", help="A case dir
     """Write the report of a case directory again from its report.json."""
     from reports.case import read_report, write_report
 
-    digest = write_report(read_report(case), case)
-    stdout.print(f"report: {_plain(str(case / 'report.html'))}\nmanifest SHA-256: {digest}", markup=False)
+    written = write_report(read_report(case), case)
+    stdout.print(f"report: {_plain(str(case / 'report.html'))}", markup=False)
+    _print_written(written)
+
+
+def _print_written(written: Any) -> None:
+    if written.signature_removed:
+        stdout.print("manifest.sig was removed: the manifest changed; `attribute` with --sign signs it again")
+    stdout.print(f"manifest SHA-256: {written.manifest_sha256}", markup=False)
+
+
+@app.command()
+def verify(
+    case: Annotated[Path, typer.Argument(metavar="CASE", help="A case directory made by attribute.")],
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option("--candidate", metavar="NAME=FILE", help="A generator's file; default: where the report says."),
+    ] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE.pub", help="The signer's public key.")] = None,
+    manifest: Annotated[
+        str | None, typer.Option(metavar="SHA256", help="The manifest's SHA-256, as it was printed.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a case: hashes, signature, schema; render every image again and make every number again."""
+    from reports.verify import verify_case
+
+    with _steps_progress("re-rendering") as events:
+        found = verify_case(case, _named_files(candidate or []), key, manifest, _device("auto"), events)
+    if as_json:
+        stdout.print(json.dumps({"case": str(case), "holds": found.holds} | asdict(found)), markup=False)
+    else:
+        marks = {True: "holds", False: "does not hold", None: "not checked"}
+        for finding in found.findings:
+            words = finding.sentence.removeprefix(f"{finding.item}: ")
+            stdout.print(f"{marks[finding.holds]:13}  {_plain(f'{finding.item}: {words}')}", markup=False)
+        for note in found.notes:
+            stdout.print(f"note: {note}", markup=False)
+        counts = [sum(f.holds is state for f in found.findings) for state in (True, False, None)]
+        stdout.print("{} items hold, {} do not, {} could not be checked".format(*counts), markup=False)
+    raise typer.Exit(0 if found.holds else 1)
+
+
+@app.command()
+def keygen(
+    out: Annotated[Path, typer.Option(metavar="KEY", help="The private key; the public one goes beside it.")],
+) -> None:
+    """Write a new Ed25519 key to KEY and KEY.pub, to sign reports with."""
+    from reports.signing import public_path, write_key_pair
+
+    text = write_key_pair(out)
+    stdout.print(f"private key: {_plain(str(out))}\npublic key: {_plain(str(public_path(out)))}\n{text}", markup=False)
 
 
 @app.command()

@@ -1,12 +1,14 @@
 """From stored projections to what the report says of each image."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from attribution.calibration import Calibration, Evidence
-from attribution.engine import Candidate, projection_of
+from attribution.engine import projection_of
 from attribution.intake import Stratum, Suspect, match_stratum
 from attribution.report import CandidateEvidence, ImageReport, ImageVerdict
 from attribution.store import RunStore
@@ -16,20 +18,19 @@ from attribution.verdict import decide, inconclusive, out_of_scope
 def assemble_image(
     suspect: Suspect,
     strata: Sequence[Stratum],
-    candidates: Sequence[Candidate],
+    names: Sequence[str],
     order: Sequence[int],
     calibration: Calibration | None,
-    store: RunStore,
+    rows: Mapping[str, CandidateEvidence],
     controls_hold: bool | None,
     truth: str | None,
 ) -> ImageReport:
     """The report's entry of one suspect.
 
-    strata: one per candidate, none for an image without pixels. order: for each of the calibration's candidates, the
-    place of ours. controls_hold: False makes every verdict that
-    rests on the calibration INCONCLUSIVE.
+    strata: one per candidate, none for an image without pixels. names: of the candidates; order: for each of the
+    calibration's candidates, the place of ours. rows: the projections by candidate, without ratios; one that failed is
+    left out. controls_hold: False makes every verdict that rests on the calibration INCONCLUSIVE.
     """
-    rows = _stored_evidence(suspect, candidates, store)
     refusal = suspect.refusal or _uncalibrated(strata, calibration)
     stratum = strata[0].label() if strata else None
     evidence, verdict = None, None
@@ -37,27 +38,26 @@ def assemble_image(
         verdict = out_of_scope(suspect.error.message)
     elif refusal:
         verdict = out_of_scope(refusal)
-    elif (failed := _failed(rows, candidates)) is not None:
+    elif (failed := _failed(rows, names)) is not None:
         verdict = out_of_scope(failed)
     elif calibration is None:
         verdict = inconclusive("no calibration was given, so that the distances have nothing to be compared with")
     else:
-        evidence = calibration.evaluate([rows[candidates[place].name].lpips for place in order])
-        rows = _with_ratios(rows, candidates, order, evidence)
+        evidence = calibration.evaluate([rows[names[place]].lpips for place in order])
+        rows = _with_ratios(rows, names, order, evidence)
         if controls_hold is False:
             verdict = inconclusive("the run controls drifted beyond the stated tolerance")
         else:
-            names = [candidates[place].name for place in order]
-            verdict = decide(evidence, names, calibration.decision, calibration.alternative)
+            known = [names[place] for place in order]
+            verdict = decide(evidence, known, calibration.decision, calibration.alternative)
     return _image_report(suspect, list(rows.values()), stratum, evidence, verdict, truth)
 
 
-def _stored_evidence(
-    suspect: Suspect, candidates: Sequence[Candidate], store: RunStore
-) -> dict[str, CandidateEvidence]:
+def stored_evidence(suspect: Suspect, names: Sequence[str], store: RunStore) -> dict[str, CandidateEvidence]:
+    """The stored projections of a suspect by candidate; one that failed is left out."""
     if suspect.error or suspect.refusal:
         return {}
-    records = {c.name: projection_of(store, str(suspect.pixels_sha256), c.name) for c in candidates}
+    records = {name: projection_of(store, str(suspect.pixels_sha256), name) for name in names}
     return {name: CandidateEvidence(**r) for name, r in records.items() if r and "failed" not in r}
 
 
@@ -73,22 +73,22 @@ def _uncalibrated(strata: Sequence[Stratum], calibration: Calibration | None) ->
     return None
 
 
-def _failed(rows: Mapping[str, CandidateEvidence], candidates: Sequence[Candidate]) -> str | None:
-    for candidate in candidates:
-        row = rows.get(candidate.name)
+def _failed(rows: Mapping[str, CandidateEvidence], names: Sequence[str]) -> str | None:
+    for name in names:
+        row = rows.get(name)
         if row is None:
-            return f"its projection into {candidate.name} failed: the distance is not finite"
+            return f"its projection into {name} failed: the distance is not finite"
         if row.lpips >= row.lpips_start:
-            return f"its projection into {candidate.name} failed: the distance is no better than at the start"
+            return f"its projection into {name} failed: the distance is no better than at the start"
     return None
 
 
 def _with_ratios(
-    rows: Mapping[str, CandidateEvidence], candidates: Sequence[Candidate], order: Sequence[int], evidence: Evidence
+    rows: Mapping[str, CandidateEvidence], names: Sequence[str], order: Sequence[int], evidence: Evidence
 ) -> dict[str, CandidateEvidence]:
     filled = dict(rows)
     for k, place in enumerate(order):
-        name = candidates[place].name
+        name = names[place]
         filled[name] = replace(
             rows[name],
             p_value_generated=evidence.p_value_generated[k],
@@ -126,6 +126,15 @@ def _image_report(
         thumbnail=rows[0].target if rows else None,
         truth=truth,
     )
+
+
+def run_id(started: str, images: Sequence[tuple[str, str | None]], settings: Mapping[str, Any]) -> str:
+    """The run's id: 15 hexadecimal digits that follow from its start, its settings, and its suspects.
+
+    images: (path, SHA-256) of each suspect; settings: JSON values.
+    """
+    content = json.dumps([started, images, settings], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:15]
 
 
 def summarize(images: Sequence[ImageReport], names: Sequence[str]) -> dict[str, Any]:

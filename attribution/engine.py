@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from attribution.projector import LatentStatistics, Projection, ProjectionConfig, image_seed, latent_statistics, project
+from attribution.report import known_hashes
 from attribution.store import RunStore
 from generator import LPIPS, Generator
 from generator.encoder import Encoder, load_encoder
@@ -36,11 +37,10 @@ class Candidate:
         """What it is known by: the SHA-256 of its file, and of the original that it was imported from."""
         return known_hashes(self.sha256, self.provenance)
 
-
-def known_hashes(sha256: str, provenance: Mapping) -> set[str]:
-    """A generator file's SHA-256, and that of the original in its provenance."""
-    original = provenance.get("original_sha256")
-    return {sha256} | ({original} if isinstance(original, str) else set())
+    @property
+    def resolution(self) -> int:
+        """The side of its images in pixels."""
+        return self.generator.resolution
 
 
 def load_candidates(

@@ -1,17 +1,19 @@
 """What a case directory keeps of each projection: the latent code and noise maps, the pictures, the numbers."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 
 from attribution.case_directory import evidence_paths
 from attribution.engine import Candidate
 from attribution.field_checks import SHA256
 from attribution.projector import Projection
 from attribution.report import CandidateEvidence
+from generator import Generator
 from generator.decoding import pixels_sha256
 from generator.files import file_sha256, safetensors_bytes, write_atomically
 from generator.images import encode_png, to_pixels
@@ -69,6 +71,50 @@ def write_projection(case: Path, key: str, target: np.ndarray, candidate: Candid
         **paths,
     )
     return asdict(evidence)
+
+
+@dataclass(frozen=True)
+class StoredProjection:
+    """What a projection file holds. w [w_dim]; noise: one map [r, r] per layer, coarse to fine."""
+
+    w: torch.Tensor
+    noise: tuple[torch.Tensor, ...]
+    generator_sha256: str
+    target_sha256: str
+    seed: int
+
+
+def read_projection(path: Path, G: Generator) -> StoredProjection:
+    """The file that `write_projection` wrote of a search in G.
+
+    Raises ValueError, naming the file, for another kind of file, tensors that are not G's, or numbers that are not
+    finite.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata.get("format") != PROJECTION_FORMAT:
+            raise ValueError(f"found format {metadata.get('format')!r}, expected {PROJECTION_FORMAT!r}")
+        generator, target, seed = (metadata[key] for key in ("generator_sha256", "target_sha256", "seed"))
+        stored = StoredProjection(
+            tensors.pop("w"), tuple(tensors[name] for name in sorted(tensors)), generator, target, int(seed)
+        )
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ValueError(f"{path}: found no readable projection ({error}), expected {PROJECTION_FORMAT}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    shapes = {"w": (G.w_dim,)} | {
+        f"noise_{i:02d}": (layer.resolution,) * 2 for i, layer in enumerate(G.synthesis.layers)
+    }
+    found = {"w": stored.w} | {name: tensors[name] for name in sorted(tensors)}
+    if {name: tuple(tensor.shape) for name, tensor in found.items()} != shapes:
+        raise ValueError(f"{path}: found tensors of other names or shapes, expected those of the candidate")
+    for name, tensor in found.items():
+        if tensor.dtype != torch.float32 or not tensor.isfinite().all():
+            kind = tensor.dtype if tensor.dtype != torch.float32 else "numbers that are not finite"
+            raise ValueError(f"{path}: tensor {name} holds {kind}, expected finite float32")
+    return stored
 
 
 def noise_autocorrelation(projection: Projection) -> float:

@@ -22,9 +22,9 @@ def parse_json(data: bytes) -> Any:
     try:
         value = json.loads(
             data.decode("utf-8"),
-            object_pairs_hook=_distinct_keys,
-            parse_constant=_finite,
-            parse_float=_finite,
+            object_pairs_hook=distinct_keys,
+            parse_constant=finite,
+            parse_float=finite,
             parse_int=_short_integer,
         )
     except RecursionError as error:
@@ -35,7 +35,8 @@ def parse_json(data: bytes) -> Any:
     return value
 
 
-def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's content, for `json.loads`. Raises ValueError for a key that is there twice."""
     content = dict(pairs)
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -43,7 +44,8 @@ def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _finite(text: str) -> float:
+def finite(text: str) -> float:
+    """A number's text as a float, for `json.loads`. Raises ValueError for one that is not finite."""
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"the number {text[:40]}, which is not finite")

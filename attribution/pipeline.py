@@ -1,6 +1,7 @@
 """The order of the work: files -> suspects -> projections -> evidence -> verdicts -> report."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attribution.assembly import assemble_image, summarize
+from attribution.assembly import assemble_image, run_id, stored_evidence, summarize
 from attribution.calibration import Calibration
 from attribution.case_directory import open_case, require_names, require_place
 from attribution.controls import control_records, control_tasks
@@ -40,7 +41,6 @@ from attribution.store import RunStore
 from attribution.wording import limitations, propositions
 from generator.containers import ImageError
 from generator.decoding import square_side
-from generator.sampling import derive_seed
 
 # The search is chaotic in rounding errors: with other threads, kernels or processors single distances differed by .006
 # in the mean and .020 at most (8 projections at 64x64 in 60 steps; .013 and .073 of 40 in 40 steps), in the calibration
@@ -95,6 +95,7 @@ def attribute(
     require_names(candidate_files)
     require_place(out)
     candidates = load_candidates(candidate_files, device, encoders)
+    names = [c.name for c in candidates]
     order = calibrated_order(candidates, calibration)
     if calibration is not None:
         require_settings(settings, [candidates[i].encoder_sha256 for i in order], calibration)
@@ -121,12 +122,12 @@ def attribute(
         _project_missing(records, candidates, settings, calibration, shape, out, store, events)
         controls = control_records(calibration, candidates, order, store)
         holds = None if controls is None else all(c.drift <= CONTROLS_TOLERANCE for c in controls)
-        images = [
-            assemble_image(r.suspect, r.strata, candidates, order, calibration, store, holds, _truth(r.suspect, truths))
-            for r in records
-        ]
+        images = []
+        for r in records:
+            rows, truth = stored_evidence(r.suspect, names, store), _truth(r.suspect, truths)
+            images.append(assemble_image(r.suspect, r.strata, names, order, calibration, rows, holds, truth))
         run = RunRecord(
-            id=f"{derive_seed(started, content, *map(str, recorded.values())):015x}",
+            id=run_id(started, [(r.suspect.path, r.suspect.sha256) for r in records], recorded),
             tool_version=version,
             started=started,
             finished=store.first("finished", content, _now()),
@@ -139,6 +140,7 @@ def attribute(
             controls=controls,
             controls_tolerance=CONTROLS_TOLERANCE,
             controls_hold=holds,
+            generators=store.first("run", "generators", _places(candidates)),
         )
     return _report(run, candidates, calibration, images)
 
@@ -160,6 +162,11 @@ def _report(
 
 def _truth(suspect: Suspect, truths: Mapping[str, str] | None) -> str | None:
     return truths.get(suspect.path.rsplit("/", 1)[-1]) if truths else None
+
+
+def _places(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """Where the candidates' files lie."""
+    return {c.name: json_safe(os.path.abspath(c.path)) for c in candidates}
 
 
 def candidate_record(candidate: Candidate) -> CandidateRecord:

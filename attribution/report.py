@@ -4,6 +4,7 @@ Plain values only, so that `dataclasses.asdict` gives the JSON; NaN and infinity
 unknown or unbounded).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +92,17 @@ class CandidateRecord:
     resolution: int
     provenance: dict[str, Any]
 
+    @property
+    def hashes(self) -> set[str]:
+        """What it is known by: the SHA-256 of its file, and of the original that it was imported from."""
+        return known_hashes(self.sha256, self.provenance)
+
+
+def known_hashes(sha256: str, provenance: Mapping) -> set[str]:
+    """A generator file's SHA-256, and that of the original in its provenance."""
+    original = provenance.get("original_sha256")
+    return {sha256} | ({original} if isinstance(original, str) else set())
+
 
 @dataclass(frozen=True)
 class ControlRecord:
@@ -105,7 +117,11 @@ class ControlRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """How the run was made. controls: None without a calibration; controls_hold: every drift within the tolerance."""
+    """How the run was made. controls: None without a calibration; controls_hold: every drift within the tolerance.
+
+    generators: where each candidate's file lay; signer: the public key (Ed25519, hexadecimal) of the signature in
+    manifest.sig, None where the report was not signed.
+    """
 
     id: str
     tool_version: str
@@ -122,6 +138,8 @@ class RunRecord:
     controls: list[ControlRecord] | None
     controls_tolerance: float
     controls_hold: bool | None
+    generators: dict[str, str] = field(default_factory=dict)
+    signer: str | None = None
 
 
 @dataclass(frozen=True)

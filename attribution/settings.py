@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from attribution.calibration import Calibration
-from attribution.engine import Candidate, ProjectionSettings, known_hashes
+from attribution.engine import Candidate, ProjectionSettings
 from attribution.projector import ProjectionConfig
+from attribution.report import CandidateRecord
 
 
 def projection_record(settings: ProjectionSettings, encoders: Sequence[str]) -> dict:
@@ -62,7 +63,7 @@ def require_settings(settings: ProjectionSettings, encoders: Sequence[str], cali
             raise ValueError(f"{name}: found {found}, but the calibration was made with {known}")
 
 
-def calibrated_order(candidates: Sequence[Candidate], calibration: Calibration | None) -> list[int]:
+def calibrated_order(candidates: Sequence[Candidate | CandidateRecord], calibration: Calibration | None) -> list[int]:
     """For each of the calibration's candidates, the place of ours with the same generator file.
 
     Matched by the SHA-256 of the file, or of the original that it was imported from. Without a calibration: our order.
@@ -72,14 +73,13 @@ def calibrated_order(candidates: Sequence[Candidate], calibration: Calibration |
         return list(range(len(candidates)))
     order = []
     for known in calibration.candidates:
-        hashes = known_hashes(known.sha256, known.provenance)
-        places = [i for i, c in enumerate(candidates) if c.hashes & hashes]
+        places = [i for i, c in enumerate(candidates) if c.hashes & known.hashes]
         if not places:
             raise ValueError(
                 f"candidate: the calibration's {known.name} (SHA-256 {known.sha256[:12]}) is missing, "
                 "expected exactly the calibration's candidates"
             )
-        found = candidates[places[0]].generator.resolution
+        found = candidates[places[0]].resolution
         if found != known.resolution:
             raise ValueError(
                 f"candidate: {candidates[places[0]].name} makes images of {found} pixels a side, "

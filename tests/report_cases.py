@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from attribution.assembly import summarize
 from attribution.calibration import Calibration, fit_calibration
 from attribution.evidence import DecisionSettings
 from attribution.report import (
@@ -194,7 +195,7 @@ def make_report(images: list[ImageReport], calibrated: bool = True) -> Report:
         candidates=list(CANDIDATES),
         calibration=calibration().public_summary() if calibrated else None,
         images=images,
-        summary={"images": len(images)},
+        summary=summarize(images, NAMES),
         propositions=propositions(NAMES),
         limitations=limitations(calibration() if calibrated else None),
     )

@@ -20,6 +20,7 @@ from tests.cases import tiny_generator, write_samples
 from tests.test_files import rewrite
 
 Run = Callable[..., tuple[int, str, str]]
+KINDS = ("projection", "target", "resynthesis", "difference")
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +178,7 @@ def test_a_copied_case_is_reported_but_not_gone_on_with(attribute: Run, run: Run
     assert attribute(copy, suspects)[0] == 2
 
 
-def test_the_manifest_lists_what_the_report_names(attribute: Run, suspects: Path) -> None:
+def test_the_manifest_lists_what_is_there_but_what_a_killed_run_left(attribute: Run, suspects: Path) -> None:
     case = suspects.parent / "case"
     attribute(case, suspects)
     one = report_of(case)
@@ -187,9 +188,10 @@ def test_the_manifest_lists_what_the_report_names(attribute: Run, suspects: Path
     (case / "notes.txt").write_text("mine")
     assert attribute(case, suspects)[0] == 0
     (row,) = [row for image in report_of(case)["images"] for row in image["candidates"]]
-    named = {row[kind] for kind in ("projection", "target", "resynthesis", "difference")}
+    named = {row[kind] for kind in KINDS}
+    before = {row[kind] for image in one["images"] for row in image["candidates"] for kind in row if kind in KINDS}
     manifest = json.loads((case / "manifest.json").read_text())["files"]
-    assert set(manifest) == named | {"report.json", "report.html"}
+    assert set(manifest) == named | before | {"report.json", "report.html", "notes.txt"}
     assert not list(case.rglob("*.partial"))
     assert (case / "notes.txt").exists()
     assert report_of(case)["run"]["id"] != one["run"]["id"]  # another content is another report
