@@ -1,9 +1,11 @@
 """The order of the work: files -> suspects -> projections -> evidence -> verdicts -> report."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,8 @@ from attribution.engine import (
 )
 from attribution.evidence_files import write_projection
 from attribution.intake import (
+    DEFAULT_INTAKE,
+    IntakeSettings,
     Stratum,
     Suspect,
     SuspectFile,
@@ -40,12 +44,16 @@ from attribution.store import RunStore
 from attribution.wording import limitations, propositions
 from generator.containers import ImageError
 from generator.decoding import square_side
+from generator.isolation import DecodingProcess
 from generator.sampling import derive_seed
 
 # The search is chaotic in rounding errors: with other threads, kernels or processors single distances differed by .006
 # in the mean and .020 at most (8 projections at 64x64 in 60 steps; .013 and .073 of 40 in 40 steps), in the calibration
 # as in a case. So the controls can show that something is grossly wrong, such as other pixels, weights or schedules.
 CONTROLS_TOLERANCE = 0.15
+
+
+Read = Callable[[SuspectFile], Suspect]
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,7 @@ def attribute(
     settings: ProjectionSettings,
     calibration: Calibration | None = None,
     shape: str = "refuse",
+    intake: IntakeSettings = DEFAULT_INTAKE,
     device: str = "cpu",
     labels: CaseLabels = BLANK,
     command: Sequence[str] = (),
@@ -87,6 +96,7 @@ def attribute(
 
     What was projected stays done if the process is killed: the same call goes on and gives the same report. `out` is
     new, empty, or holds that run; it may lie among the suspects, whom its content never joins.
+    Files are decoded in a process of their own, so that one which ends its decoder ends nothing else.
     settings: must be the calibration's where one is given. shape: "refuse", "crop" or "letterbox" for images that are
     not square. truths: known origin by file name, shown in the report. Raises ValueError for wrong usage, before any
     projection.
@@ -97,26 +107,29 @@ def attribute(
     order = calibrated_order(candidates, calibration)
     if calibration is not None:
         require_settings(settings, calibration)
-    files = list(list_suspects(paths, out))
-    if not files:
-        raise ValueError(f"{', '.join(map(str, paths))}: found no files, expected at least one image")
+    files = list(islice(list_suspects(paths, out, intake.recursive), intake.max_files + 1))
+    if not 0 < len(files) <= intake.max_files:
+        found = f"more than {intake.max_files:,} files, expected at most that, or a larger --max-files"
+        raise ValueError(f"{_named(paths)}: found {found if files else 'no files, expected at least one image'}")
     written = {name: json_safe(text) for name, text in asdict(labels).items()}
     recorded = asdict(settings) | {
         "candidates": {c.name: c.sha256 for c in candidates},
         "calibration": calibration.id if calibration else None,
         "shape": shape,
+        "intake": asdict(intake),
         "paths": [json_safe(str(path)) for path in paths],
         "labels": written,
         "device": device,
     }
     version, libraries = tool_version(), environment(device)
-    with open_case(out, recorded, {"latentprint": version} | libraries) as store:
+    with open_case(out, recorded, {"latentprint": version} | libraries) as store, DecodingProcess() as decoding:
+        read = partial(read_suspect, limits=intake.limits, frame=intake.frame, decode=decoding.decode)
         if calibration is not None:
             calibration.save(out / "calibration.json")
         started = store.first("run", "started", _now())
-        records = [_read(file, candidates, shape) for file in files]
+        records = [_read(file, candidates, shape, read) for file in files]
         content = _digest_of(records)
-        _project_missing(records, candidates, settings, calibration, shape, out, store, events)
+        _project_missing(records, candidates, settings, calibration, shape, read, out, store, events)
         controls = control_records(calibration, candidates, order, store)
         holds = None if controls is None else all(c.drift <= CONTROLS_TOLERANCE for c in controls)
         images = [
@@ -139,6 +152,11 @@ def attribute(
             controls_hold=holds,
         )
     return _report(run, candidates, calibration, images)
+
+
+def _named(paths: Sequence[str | Path]) -> str:
+    """The paths for a sentence, three at most."""
+    return ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def _report(
@@ -176,9 +194,9 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _read(file: SuspectFile, candidates: Sequence[Candidate], shape: str) -> IntakeRecord:
+def _read(file: SuspectFile, candidates: Sequence[Candidate], shape: str, read: Read) -> IntakeRecord:
     """Decode a file, check that it fits every candidate, and let go of the pixels."""
-    suspect = read_suspect(file)
+    suspect = read(file)
     if suspect.pixels is None:
         return IntakeRecord(file, suspect, ())
     transforms = list(suspect.intake)
@@ -198,13 +216,14 @@ def _project_missing(
     settings: ProjectionSettings,
     calibration: Calibration | None,
     shape: str,
+    read: Read,
     out: Path,
     store: RunStore,
     events: Events,
 ) -> None:
     """Project every image, once per pixel hash, and the run controls, into every candidate that lacks it."""
     unique = {r.suspect.pixels_sha256: r for r in records if r.suspect.pixels_sha256 and not r.suspect.refusal}
-    tasks = control_tasks(calibration) + [_task(key, r.file, shape) for key, r in unique.items() if key]
+    tasks = control_tasks(calibration) + [_task(key, r.file, shape, read) for key, r in unique.items() if key]
 
     def to_record(candidate: Candidate, task: ProjectionTask, target: np.ndarray, projection: Projection) -> dict:
         return write_projection(out, task.key, target, candidate, projection)
@@ -212,9 +231,9 @@ def _project_missing(
     project_missing(tasks, candidates, settings, store, to_record, events)
 
 
-def _task(key: str, file: SuspectFile, shape: str) -> ProjectionTask:
+def _task(key: str, file: SuspectFile, shape: str, read: Read) -> ProjectionTask:
     def load(resolution: int) -> np.ndarray:
-        suspect = read_suspect(file)
+        suspect = read(file)
         if suspect.pixels_sha256 != key:
             raise ValueError(f"{file.path}: found other pixels than at the start of the run, expected the same file")
         return prepare_target(suspect, resolution, shape).pixels

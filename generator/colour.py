@@ -37,6 +37,8 @@ def sample_layout(image: ImageFile.ImageFile) -> str:
         return ""
     args = image.tile[0].args
     layout = str(args[0] if isinstance(args, tuple) else args)
+    if image.format == "PNG" and "16" in layout and getattr(image, "n_frames", 1) > 1:
+        raise ImageError("refused", "found a PNG animation of 16-bit samples, expected samples of 8 bits")
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tags = image.tag_v2
         bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image, ImageFile
 
 from generator.containers import FORMATS, ImageError
 from generator.decoding import Limits, decode, fit_square, pixels_sha256, square_side
-from tests.image_files import PIXELS, RNG, chunk, names, png, refusal, saved, step
+from tests.image_files import PIXELS, chunk, names, png, refusal, saved, step
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF"])
@@ -105,11 +106,65 @@ def test_more_pixels_than_pillow_warns_about_decode_in_silence(monkeypatch):
     assert names(decode(saved(PIXELS), Limits(max_pixels=40))) == ["decode"]
 
 
-@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF"])
+MANY = ["GIF", "PNG", "WEBP", "TIFF", "MPO", *(["AVIF"] if "AVIF" in FORMATS else [])]
+
+
+def frames_of(file_format: str) -> tuple[list[np.ndarray], bytes]:
+    """Three grey frames of different brightness, and a file of them."""
+    frames = [np.full((16, 16, 3), value, np.uint8) for value in (20, 120, 220)]
+    images = [Image.fromarray(frame) for frame in frames]
+    return frames, saved(images[0], file_format, save_all=True, append_images=images[1:])
+
+
+@pytest.mark.parametrize("file_format", MANY)
 def test_animated_and_multi_page_files_are_refused_with_their_count(file_format):
-    frames = [Image.fromarray(RNG.integers(0, 256, (6, 6, 3), dtype=np.uint8)) for _ in range(3)]
-    error = refusal(saved(frames[0], file_format, save_all=True, append_images=frames[1:]))
-    assert error.kind == "refused" and "3 frames" in error.message
+    error = refusal(frames_of(file_format)[1])
+    assert error.kind == "refused" and "3 frames" in error.message and "--frame" in error.message
+
+
+@pytest.mark.parametrize("file_format", MANY)
+def test_a_chosen_frame_is_decoded_and_recorded(file_format):
+    frames, data = frames_of(file_format)
+    for number, frame in enumerate(frames, 1):
+        decoded = decode(data, frame=number)
+        assert np.abs(decoded.pixels.astype(int) - frame).max() <= 3
+        assert step(decoded, "frame") == {"step": "frame", "frame": number, "of": 3}
+    with pytest.raises(ImageError, match="found 3 frames or pages in one file, expected at least 4") as caught:
+        decode(data, frame=4)
+    assert caught.value.kind == "refused"
+
+
+def test_the_choice_of_a_frame_leaves_single_images_alone():
+    assert decode(saved(PIXELS), frame=2) == decode(saved(PIXELS))
+
+
+def test_a_later_page_above_the_limit_is_refused_too():
+    pages = [Image.new("RGB", (4, 4)), Image.new("RGB", (40, 40))]
+    data = saved(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    assert decode(data, Limits(max_pixels=100), frame=1).width == 4
+    with pytest.raises(ImageError, match="1,600 pixels"):
+        decode(data, Limits(max_pixels=100), frame=2)
+
+
+@pytest.mark.skipif("HEIF" not in FORMATS, reason="the extra heif is not installed")
+def test_heif_is_read_where_its_extra_is_installed():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    grey = np.full((16, 24, 3), 90, np.uint8)
+    decoded = decode(saved(grey, "HEIF", exif=exif.tobytes()))
+    assert (decoded.format, decoded.codec, decoded.jpeg_quality) == ("HEIF", "heif", None)
+    assert np.abs(decoded.pixels.astype(int) - 90).max() <= 3
+    assert (decoded.width, decoded.height) == (16, 24)  # the writer put EXIF's rotation into the container
+    assert step(decoded, "heif_orientation")["exif_orientation"] == 6
+    assert {"pillow", "pillow_heif", "libheif"} <= step(decoded, "decode")["libraries"].keys()
+
+
+def test_a_16_bit_animation_is_refused():
+    animation = chunk(b"acTL", struct.pack(">II", 2, 0)) + chunk(
+        b"fcTL", struct.pack(">5I2H2B", 0, 1, 1, 0, 0, 1, 1, 0, 0)
+    )
+    with pytest.raises(ImageError, match="PNG animation of 16-bit samples"):
+        decode(png((1, 1, 16, 2), bytes(7), animation), frame=1)
 
 
 def test_a_warning_of_pillow_becomes_a_record_not_a_warning():
