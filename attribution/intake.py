@@ -18,7 +18,8 @@ from attribution.listing import list_suspects as list_suspects
 from attribution.report import FileError
 from generator.colour import Transform
 from generator.containers import ImageError
-from generator.decoding import DEFAULT_LIMITS, Decoded, Limits, decode, fit_square, pixels_sha256, square_side
+from generator.decoding import DEFAULT_LIMITS, Decoded, Limits, decode, pixels_sha256
+from generator.squares import fit_square, square_side
 
 Decode = Callable[[bytes, Limits, int | None], Decoded]
 

@@ -56,8 +56,8 @@ def _checked_roots(path: str | Path, results: Path | None) -> list[Path]:
     found = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
     kept = [m for m in found if not _is_side_file(m.name) and not (results and m.resolve().is_relative_to(results))]
     if not kept:
-        found = "found no such file and none that matches"
-        raise ValueError(f"{json_safe(str(path))}: {found}, expected an image, a folder or a zip")
+        missing = "found no such file and none that matches"
+        raise ValueError(f"{json_safe(str(path))}: {missing}, expected an image, a folder or a zip")
     return [_checked_root(match, results) for match in kept if match.is_dir() or _may_be_read(match)]
 
 

@@ -43,9 +43,9 @@ from attribution.settings import calibrated_order, require_settings
 from attribution.store import RunStore
 from attribution.wording import limitations, propositions
 from generator.containers import ImageError
-from generator.decoding import square_side
 from generator.isolation import DecodingProcess
 from generator.sampling import derive_seed
+from generator.squares import square_side
 
 # The search is chaotic in rounding errors: with other threads, kernels or processors single distances differed by .006
 # in the mean and .020 at most (8 projections at 64x64 in 60 steps; .013 and .073 of 40 in 40 steps), in the calibration
