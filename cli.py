@@ -154,7 +154,7 @@ def attribute(
     max_pixels: Annotated[int, typer.Option(min=1, help="Of an image; larger ones are refused.")] = 50_000_000,
     max_megabytes: Annotated[int, typer.Option(min=1, help="Of a file; larger ones are refused.")] = 512,
     max_files: Annotated[int, typer.Option(min=1, help="More are refused before any work.")] = 1_000_000,
-    max_seconds: Annotated[float, typer.Option(min=0.01, help="For decoding a file.")] = 60,
+    max_seconds: Annotated[float, typer.Option(min=0.01, help="Of processor time for decoding a file.")] = 60,
     case: Annotated[str, typer.Option(help="Case number, for the report.")] = "",
     exhibit: Annotated[str, typer.Option(help="Exhibit, for the report.")] = "",
     examiner: Annotated[str, typer.Option(help="Examiner, for the report.")] = "",

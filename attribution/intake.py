@@ -5,9 +5,11 @@ Nothing here changes a file, and nothing raises for a bad one: what is wrong wit
 
 import errno
 import hashlib
+import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -50,7 +52,7 @@ class IntakeSettings:
 DEFAULT_INTAKE = IntakeSettings()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Suspect:
     """One image under examination. error: why there are no pixels; refusal: why decoded pixels are not examined.
 
@@ -82,7 +84,7 @@ class Target:
     transforms: tuple[Transform, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stratum:
     """The image history that a calibration is valid for. scale: side before resizing / the generator's resolution."""
 
@@ -116,12 +118,12 @@ def read_suspect(
     too_large = f"found a file above {limits.max_bytes:,} bytes, expected an image of at most that size"
     try:
         if file.member is None:
-            if not stat.S_ISREG(file.file.stat().st_mode):  # reading a pipe may never end
+            if not stat.S_ISREG(os.stat(file.file).st_mode):  # reading a pipe may never end
                 raise OSError(errno.EINVAL, "a folder, pipe or device")
-            with file.file.open("rb") as stream:
+            with open(file.file, "rb") as stream:
                 sha256, data = _read_hashed(stream, limits.max_bytes)
         else:
-            archive = open_zip(file.file)
+            archive = open_zip(Path(file.file))
             info = archive.infolist()[file.member]
             if info.file_size > limits.max_bytes:  # not even hashed: it may be a few bytes, repeated for hours
                 return Suspect(file.path, None, error=FileError("refused", too_large))

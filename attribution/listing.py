@@ -27,7 +27,7 @@ class SuspectFile:
     """A listed file. path: as the report shows it, always valid Unicode; member: the place in a zip's directory."""
 
     path: str
-    file: Path
+    file: str
     member: int | None = None
 
 
@@ -80,6 +80,9 @@ def _checked_root(path: str | Path, results: Path | None) -> Path:
 
 
 def _list_roots(roots: Sequence[Path], results: Path | None, recursive: bool) -> Iterator[SuspectFile]:
+    if len(roots) == 1 and roots[0].suffix.lower() not in LIST_SUFFIXES:
+        yield from _list_root(roots[0], results, recursive)  # which can't reach a file twice
+        return
     seen = set()
     for root in roots:
         for file in _list_root(root, results, recursive):
@@ -91,20 +94,26 @@ def _list_roots(roots: Sequence[Path], results: Path | None, recursive: bool) ->
 
 def _list_root(root: Path, results: Path | None, recursive: bool) -> Iterator[SuspectFile]:
     if root.is_dir():
-        yield from (SuspectFile(json_safe(path.as_posix()), path) for path in _walk(root, results, recursive))
+        top = str(root)
+        yield from (SuspectFile(_shown(p), p) for p in _walk("" if top == "." else top, results, recursive))
     elif root.suffix.lower() in LIST_SUFFIXES:
-        yield from (SuspectFile(json_safe(path.as_posix()), path) for path in _listed_paths(root, results))
+        yield from (SuspectFile(_shown(path), path) for path in _listed_paths(root, results))
     elif _is_zip(root):
         members = sorted(enumerate(open_zip(root).infolist()), key=lambda m: (m[1].filename, m[0]))
         for index, info in members:
             name = PurePosixPath(info.filename)
             if not info.is_dir() and not any(map(_is_hidden, name.parts)) and not _is_side_file(name.name):
-                yield SuspectFile(json_safe(f"{root.as_posix()}/{info.filename}"), root, index)
+                yield SuspectFile(json_safe(f"{root.as_posix()}/{info.filename}"), str(root), index)
     else:
-        yield SuspectFile(json_safe(root.as_posix()), root)
+        yield SuspectFile(_shown(str(root)), str(root))
 
 
-def _listed_paths(file: Path, results: Path | None) -> Iterator[Path]:
+def _shown(path: str) -> str:
+    """The path as the report shows it: the same text where it can be, so that it takes memory once."""
+    return json_safe(path if os.sep == "/" else path.replace(os.sep, "/"))
+
+
+def _listed_paths(file: Path, results: Path | None) -> Iterator[str]:
     """The paths in a .csv or .jsonl, of which none need exist. Raises ValueError naming the line that has none."""
     where = json_safe(str(file))
     read = _csv_rows if file.suffix.lower() == ".csv" else _jsonl_rows
@@ -118,7 +127,7 @@ def _listed_paths(file: Path, results: Path | None) -> Iterator[Path]:
                 path = file.parent / name
                 if results and "\0" not in name and path.resolve().is_relative_to(results):
                     raise ValueError(f"{where}: found a suspect inside --out in line {line}, expected one elsewhere")
-                yield path
+                yield str(path)
     except OSError as error:
         raise ValueError(f"{where}: found a list that cannot be read ({error.strerror}), expected one") from error
 
@@ -146,30 +155,30 @@ def _jsonl_rows(stream: TextIO, where: str) -> Iterator[tuple[int, Any]]:
                 ) from error
 
 
-def _walk(folder: Path, results: Path | None, recursive: bool) -> Iterator[Path]:
-    """Files below a folder in the order of their paths, but those of the results.
+def _walk(folder: str, results: Path | None, recursive: bool) -> Iterator[str]:
+    """Files below a folder in the order of their paths, but those of the results; "" is the current folder.
 
     A folder that cannot be listed stands for its content.
     """
     try:
-        with os.scandir(folder) as found:
-            entries = [(e.name + "/" * e.is_dir(follow_symlinks=False), e) for e in found if not _is_hidden(e.name)]
+        with os.scandir(folder or ".") as found:
+            names = sorted(e.name + "/" * e.is_dir(follow_symlinks=False) for e in found if not _is_hidden(e.name))
     except OSError:
-        yield folder
+        yield folder or "."
         return
-    for name, entry in sorted(entries, key=lambda e: e[0]):
-        path = folder / entry.name
+    for name in names:
+        path = os.path.join(folder, name.rstrip("/"))
         if name.endswith("/"):
-            if recursive and path.resolve() != results:
+            if recursive and Path(path).resolve() != results:
                 yield from _walk(path, results, recursive)
-        elif not _is_side_file(entry.name) and _may_be_read(path):
+        elif not _is_side_file(name) and _may_be_read(path):
             yield path
 
 
-def _may_be_read(path: Path) -> bool:
+def _may_be_read(path: str | Path) -> bool:
     """False for folders, pipes and devices; True for files, and for what cannot be asked, so that it is reported."""
     try:
-        return stat.S_ISREG(path.stat().st_mode)
+        return stat.S_ISREG(os.stat(path).st_mode)
     except OSError:
         return True
 
@@ -179,7 +188,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _is_side_file(name: str) -> bool:
-    suffix = PurePosixPath(name).suffix.lower()
+    suffix = os.path.splitext(name)[1].lower()
     return suffix in _SIDE_SUFFIXES or (suffix not in IMAGE_SUFFIXES and name.upper().startswith(_SIDE_NAMES))
 
 
@@ -188,6 +197,8 @@ def json_safe(name: str) -> str:
 
     Lone surrogates have no place in UTF-8 JSON.
     """
+    if name.isascii():
+        return name
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

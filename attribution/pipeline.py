@@ -1,12 +1,14 @@
 """The order of the work: files -> suspects -> projections -> evidence -> verdicts -> report."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +70,7 @@ class CaseLabels:
 BLANK = CaseLabels()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class IntakeRecord:
     """A suspect without its pixels, the file to read them from again, and its stratum for each candidate."""
 
@@ -127,7 +129,8 @@ def attribute(
         if calibration is not None:
             calibration.save(out / "calibration.json")
         started = store.first("run", "started", _now())
-        records = [_read(file, candidates, shape, read) for file in files]
+        shared: dict[str, Any] = {}
+        records = [_slim(_read(file, candidates, shape, read), shared) for file in files]
         content = _digest_of(records)
         _project_missing(records, candidates, settings, calibration, shape, read, out, store, events)
         controls = control_records(calibration, candidates, order, store)
@@ -208,6 +211,17 @@ def _read(file: SuspectFile, candidates: Sequence[Candidate], shape: str, read: 
     side = square_side(suspect.pixels.shape[1], suspect.pixels.shape[0], shape)
     strata = tuple(estimate_stratum(suspect, side, c.generator.resolution) for c in candidates)
     return IntakeRecord(file, replace(suspect, pixels=None, intake=tuple(transforms)), strata)
+
+
+def _slim(record: IntakeRecord, shared: dict[str, Any]) -> IntakeRecord:
+    """The record with transforms and facts that equal an earlier file's kept once: folders are large and uniform."""
+
+    def once(value: Any) -> Any:
+        return shared.setdefault(json.dumps(value), value)
+
+    suspect = record.suspect
+    suspect = replace(suspect, intake=tuple(map(once, suspect.intake)), facts=once(suspect.facts))
+    return replace(record, suspect=suspect)
 
 
 def _project_missing(

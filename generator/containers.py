@@ -69,14 +69,19 @@ class ImageError(ValueError):
         self.message = message
 
 
+def one_line(text: str) -> str:
+    """What a decoder said, which may quote the file: printable ASCII on one line, 200 characters at most."""
+    plain = " ".join(text.split()).encode("ascii", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else "?" for c in plain)[:200]
+
+
 def no_image_error(data: bytes, reason: str) -> ImageError:
     """The error for bytes that the decoder rejected: damaged, of a format that is not read, or no image at all.
 
     reason: what the decoder said, for a damaged file.
     """
     if name := _known_format(data):
-        reason = reason.encode("ascii", "backslashreplace").decode()[:200]
-        return ImageError("unreadable", f"found a damaged {name} file ({reason}), expected a complete image")
+        return ImageError("unreadable", f"found a damaged {name} file ({one_line(reason)}), expected a complete image")
     foreign = _foreign_format(data)
     if foreign is None:
         return ImageError("unreadable", f"found no image that can be recognised, {EXPECTED}")

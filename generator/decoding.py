@@ -26,6 +26,7 @@ from generator.containers import (
     is_lossless_webp,
     nearest_jpeg_quality,
     no_image_error,
+    one_line,
 )
 
 _LIBRARIES = {"PNG": "zlib", "JPEG": "libjpeg_turbo", "WEBP": "webp", "TIFF": "libtiff", "AVIF": "avif"}
@@ -50,7 +51,7 @@ _PILLOW_LOCK = threading.Lock()
 class Limits:
     """What is refused before decoding: images above max_pixels, files above max_bytes.
 
-    seconds and max_memory bound the decoding of one file where it runs in a process of its own.
+    seconds (of processor time) and max_memory bound the decoding of a file where it runs in a process of its own.
     """
 
     max_pixels: int = 50_000_000
@@ -182,8 +183,8 @@ def _decode(data: bytes, limits: Limits, frame: int | None, caught: list[warning
     if end < len(data):
         digest = hashlib.sha256(data[end:]).hexdigest()
         steps.append({"step": "trailing_bytes", "count": len(data) - end, "sha256": digest})
-    messages = [str(w.message) for w in caught if not issubclass(w.category, Image.DecompressionBombWarning)]
-    steps += [{"step": "decoder_warning", "message": m[:200]} for m in list(dict.fromkeys(messages))[:MOST_WARNINGS]]
+    messages = [one_line(str(w.message)) for w in caught if not issubclass(w.category, Image.DecompressionBombWarning)]
+    steps += [{"step": "decoder_warning", "message": m} for m in list(dict.fromkeys(messages))[:MOST_WARNINGS]]
     height, width, _ = rgb.shape
     return Decoded(rgb, width, height, file_format, codec, jpeg_quality, tuple(steps))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from generator.containers import FORMATS
+from generator.containers import FORMATS, no_image_error, one_line
 from generator.decoding import decode
 from tests.image_files import PIXELS, names, refusal, saved, step
 
@@ -58,6 +58,12 @@ def test_what_is_no_image_is_named_in_one_sentence(data, kind, word):
     error = refusal(data)
     assert error.kind == kind and word in error.message
     assert error.message.startswith("found ") and ", expected a" in error.message and "\n" not in error.message
+
+
+def test_what_a_decoder_says_is_told_on_one_line():
+    assert one_line("a\n b\x1b\u202e" + "x" * 300) == "a b?\\u202e" + "x" * 190
+    error = no_image_error(b"\x89PNG\r\n\x1a\n", "two\nlines\r\n")
+    assert error.message == "found a damaged PNG file (two lines), expected a complete image"
 
 
 @pytest.mark.parametrize(

@@ -270,7 +270,7 @@ def test_an_image_with_a_zip_behind_it_is_an_image(tmp_path):
 def test_no_content_makes_reading_raise(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.png"
     path.write_bytes(content)
-    assert read_suspect(SuspectFile("any.png", path)).error is not None
+    assert read_suspect(SuspectFile("any.png", str(path))).error is not None
 
 
 def test_a_generated_image_comes_through_intake_unchanged():

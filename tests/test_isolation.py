@@ -17,7 +17,7 @@ from tests.image_files import PIXELS, RNG, saved
 
 # Stands for a fault in a decoder: what a PNG's text "fault" says happens when its pixels are loaded.
 FAULTS = """
-import ctypes, os
+import ctypes, os, time
 from PIL import PngImagePlugin
 load, loaded = PngImagePlugin.PngImageFile.load, []
 
@@ -27,6 +27,8 @@ def faulty(image):
         ctypes.string_at(0)
     while fault == "hang":
         pass
+    if fault == "sleep":
+        time.sleep(60)
     if fault == "memory":
         bytearray(2**40)
     if fault == "exit":
@@ -99,7 +101,11 @@ def test_a_frame_can_be_chosen(process):
     [
         ("crash", "unreadable", "found a file that ended its decoder (SIGSEGV), expected a complete image"),
         ("exit", "unreadable", "found a file that ended its decoder (exit code 3), expected a complete image"),
-        ("hang", "refused", "found an image that was not decoded within 0.5 seconds, expected one that is"),
+        (
+            "hang",
+            "refused",
+            "found an image that was not decoded in 0.5 seconds of processor time, expected one that is",
+        ),
         (
             "memory",
             "refused",
@@ -112,6 +118,11 @@ def test_a_fault_of_the_decoder_costs_one_file_and_is_told_in_one_sentence(fault
     for _ in range(2):
         assert said(faulty, png_that(fault), limits) == (kind, message)
         assert np.array_equal(faulty.decode(saved(PIXELS), limits).pixels, PIXELS)
+
+
+def test_a_decoder_that_waits_is_ended_too(faulty):
+    kind, message = said(faulty, png_that("sleep"), Limits(seconds=0.2))
+    assert kind == "refused" and "not decoded in 0.2 seconds" in message
 
 
 def test_a_file_that_fails_because_of_those_before_it_is_decoded_alone(faulty):
