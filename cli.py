@@ -128,7 +128,13 @@ def demo(
 
 @app.command()
 def attribute(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Suspect images: files, folders or zips.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Suspect images: files, folders, zips, patterns, or lists (.csv, .jsonl) of paths.",
+        ),
+    ],
     candidate: CandidateOption,
     out: OutFolder,
     encoder: EncoderOption = None,
@@ -145,6 +151,15 @@ def attribute(
     letterbox: Annotated[
         bool, typer.Option("--letterbox", help="Add black bars to images that are not square.")
     ] = False,
+    recursive: Annotated[bool, typer.Option(help="Search folders to the bottom.")] = True,
+    frame: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of files with several frames or pages, which; without it they are refused."),
+    ] = None,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Of an image; larger ones are refused.")] = 50_000_000,
+    max_megabytes: Annotated[int, typer.Option(min=1, help="Of a file; larger ones are refused.")] = 512,
+    max_files: Annotated[int, typer.Option(min=1, help="More are refused before any work.")] = 1_000_000,
+    max_seconds: Annotated[float, typer.Option(min=0.01, help="Of processor time for decoding a file.")] = 60,
     case: Annotated[str, typer.Option(help="Case number, for the report.")] = "",
     exhibit: Annotated[str, typer.Option(help="Exhibit, for the report.")] = "",
     examiner: Annotated[str, typer.Option(help="Examiner, for the report.")] = "",
@@ -152,8 +167,10 @@ def attribute(
 ) -> None:
     """Examine every image of PATH... against the candidate generators and write a report to DIR."""
     from attribution import load_calibration
+    from attribution.intake import IntakeSettings
     from attribution.pipeline import CaseLabels
     from attribution.settings import projection_settings
+    from generator.decoding import Limits
     from reports.signing import read_private_key
 
     key = read_private_key(sign) if sign else None
@@ -168,6 +185,12 @@ def attribute(
         settings=projection_settings(known, steps, lpips, precision, seed, batch_size),
         calibration=known,
         shape="crop" if crop else "letterbox" if letterbox else "refuse",
+        intake=IntakeSettings(
+            Limits(max_pixels, max_megabytes * 2**20, max_seconds),
+            frame=frame,
+            recursive=recursive,
+            max_files=max_files,
+        ),
         device=_device(device),
         labels=CaseLabels(case, exhibit, examiner),
         encoders=_named_files(encoder or []),

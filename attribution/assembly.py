@@ -125,6 +125,7 @@ def _image_report(
         error=suspect.error,
         thumbnail=rows[0].target if rows else None,
         truth=truth,
+        facts=suspect.facts,
     )
 
 

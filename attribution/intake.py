@@ -3,9 +3,13 @@
 Nothing here changes a file, and nothing raises for a bad one: what is wrong with it becomes its `error`.
 """
 
+import errno
 import hashlib
-from collections.abc import Sequence
+import os
+import stat
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -16,17 +20,44 @@ from attribution.listing import list_suspects as list_suspects
 from attribution.report import FileError
 from generator.colour import Transform
 from generator.containers import ImageError
-from generator.decoding import DEFAULT_LIMITS, Limits, decode, fit_square, pixels_sha256, square_side
+from generator.decoding import DEFAULT_LIMITS, Decoded, Limits, decode, pixels_sha256
+from generator.squares import fit_square, square_side
+
+Decode = Callable[[bytes, Limits, int | None], Decoded]
 
 QUALITY_TOLERANCE = 5
 SCALE_TOLERANCE = 0.10
 
 
 @dataclass(frozen=True)
+class IntakeSettings:
+    """What is listed and how it is read.
+
+    frame: which to take of files with several frames or pages, from 1; None refuses them. recursive: whether folders
+    are searched to the bottom. max_files: more than that is a wrong use, not a case.
+    """
+
+    limits: Limits = DEFAULT_LIMITS
+    frame: int | None = None
+    recursive: bool = True
+    max_files: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        for name in ("frame", "max_files"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')}: found {value}, expected 1 or more")
+
+
+DEFAULT_INTAKE = IntakeSettings()
+
+
+@dataclass(frozen=True, slots=True)
 class Suspect:
     """One image under examination. error: why there are no pixels; refusal: why decoded pixels are not examined.
 
-    sha256 is of the file's bytes (None where they could not be read); pixels uint8 [height, width, 3], canonical.
+    sha256 is of the file's bytes (None where they could not be read); pixels uint8 [height, width, 3], canonical; facts
+    as `generator.facts` has them, None where the decoder gives none.
     """
 
     path: str
@@ -39,6 +70,7 @@ class Suspect:
     jpeg_quality: int | None = None
     intake: tuple[Transform, ...] = ()
     pixels: np.ndarray | None = field(default=None, repr=False, compare=False)
+    facts: dict[str, Any] | None = field(default=None, compare=False)
     error: FileError | None = None
     refusal: str | None = None
 
@@ -52,7 +84,7 @@ class Target:
     transforms: tuple[Transform, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stratum:
     """The image history that a calibration is valid for. scale: side before resizing / the generator's resolution."""
 
@@ -76,34 +108,44 @@ class Stratum:
         return cls(str(value["codec"]), None if quality is None else int(quality), float(value["scale"]))
 
 
-def read_suspect(file: SuspectFile, limits: Limits = DEFAULT_LIMITS) -> Suspect:
-    """Read, hash and decode one file. Never raises for the file: what is wrong becomes the suspect's error."""
+def read_suspect(
+    file: SuspectFile, limits: Limits = DEFAULT_LIMITS, frame: int | None = None, decode: Decode = decode
+) -> Suspect:
+    """Read, hash and decode one file. Never raises for the file: what is wrong becomes the suspect's error.
+
+    decode: here, or `generator.isolation.DecodingProcess.decode`.
+    """
+    too_large = f"found a file above {limits.max_bytes:,} bytes, expected an image of at most that size"
     try:
         if file.member is None:
-            with file.file.open("rb") as stream:
+            if not stat.S_ISREG(os.stat(file.file).st_mode):  # reading a pipe may never end
+                raise OSError(errno.EINVAL, "a folder, pipe or device")
+            with open(file.file, "rb") as stream:
                 sha256, data = _read_hashed(stream, limits.max_bytes)
         else:
-            archive = open_zip(file.file)
-            with archive.open(archive.infolist()[file.member]) as stream:
+            archive = open_zip(Path(file.file))
+            info = archive.infolist()[file.member]
+            if info.file_size > limits.max_bytes:  # not even hashed: it may be a few bytes, repeated for hours
+                return Suspect(file.path, None, error=FileError("refused", too_large))
+            with archive.open(info) as stream:
                 sha256, data = _read_hashed(stream, limits.max_bytes)
     except Exception as error:  # a damaged or encrypted zip member raises anything, from RuntimeError to zlib.error
         reason = error.strerror if isinstance(error, OSError) and error.strerror else json_safe(str(error))
         message = f"found a file that cannot be read ({reason}), expected a readable image"
         return Suspect(file.path, None, error=FileError("unreadable", message))
     if data is None:
-        message = f"found a file above {limits.max_bytes:,} bytes, expected an image of at most that size"
-        return Suspect(file.path, sha256, error=FileError("refused", message))
-    return _suspect(file.path, sha256, data, limits)
+        return Suspect(file.path, sha256, error=FileError("refused", too_large))
+    return _suspect(file.path, sha256, data, limits, frame, decode)
 
 
 def suspect_from_bytes(data: bytes, path: str, limits: Limits = DEFAULT_LIMITS) -> Suspect:
     """As `read_suspect`, of a file's bytes: the same intake for generated images, coded by `encode_png`."""
-    return _suspect(path, hashlib.sha256(data).hexdigest(), data, limits)
+    return _suspect(path, hashlib.sha256(data).hexdigest(), data, limits, None, decode)
 
 
-def _suspect(path: str, sha256: str, data: bytes, limits: Limits) -> Suspect:
+def _suspect(path: str, sha256: str, data: bytes, limits: Limits, frame: int | None, decode: Decode) -> Suspect:
     try:
-        image = decode(data, limits)
+        image = decode(data, limits, frame)
     except ImageError as error:
         return Suspect(path, sha256, error=FileError(error.kind, error.message))
     return Suspect(
@@ -117,6 +159,7 @@ def _suspect(path: str, sha256: str, data: bytes, limits: Limits) -> Suspect:
         image.jpeg_quality,
         image.transforms,
         image.pixels,
+        image.facts,
     )
 
 

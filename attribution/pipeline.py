@@ -1,11 +1,15 @@
 """The order of the work: files -> suspects -> projections -> evidence -> verdicts -> report."""
 
 import hashlib
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +28,8 @@ from attribution.engine import (
 )
 from attribution.evidence_files import write_projection
 from attribution.intake import (
+    DEFAULT_INTAKE,
+    IntakeSettings,
     Stratum,
     Suspect,
     SuspectFile,
@@ -40,12 +46,16 @@ from attribution.settings import calibrated_order, require_settings
 from attribution.store import RunStore
 from attribution.wording import limitations, propositions
 from generator.containers import ImageError
-from generator.decoding import square_side
+from generator.isolation import DecodingProcess
+from generator.squares import square_side
 
 # The search is chaotic in rounding errors: with other threads, kernels or processors single distances differed by .006
 # in the mean and .020 at most (8 projections at 64x64 in 60 steps; .013 and .073 of 40 in 40 steps), in the calibration
 # as in a case. So the controls can show that something is grossly wrong, such as other pixels, weights or schedules.
 CONTROLS_TOLERANCE = 0.15
+
+
+Read = Callable[[SuspectFile], Suspect]
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ class CaseLabels:
 BLANK = CaseLabels()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class IntakeRecord:
     """A suspect without its pixels, the file to read them from again, and its stratum for each candidate."""
 
@@ -77,6 +87,7 @@ def attribute(
     settings: ProjectionSettings,
     calibration: Calibration | None = None,
     shape: str = "refuse",
+    intake: IntakeSettings = DEFAULT_INTAKE,
     device: str = "cpu",
     labels: CaseLabels = BLANK,
     command: Sequence[str] = (),
@@ -88,6 +99,7 @@ def attribute(
 
     What was projected stays done if the process is killed: the same call goes on and gives the same report. `out` is
     new, empty, or holds that run; it may lie among the suspects, whom its content never joins.
+    Files are decoded in a process of their own, so that one which ends its decoder ends nothing else.
     settings: must be the calibration's where one is given. shape: "refuse", "crop" or "letterbox" for images that are
     not square. truths: known origin by file name, shown in the report. encoders: by the name of the candidate whose
     searches begin there. Raises ValueError for wrong usage, before any projection.
@@ -99,27 +111,31 @@ def attribute(
     order = calibrated_order(candidates, calibration)
     if calibration is not None:
         require_settings(settings, [candidates[i].encoder_sha256 for i in order], calibration)
-    files = list(list_suspects(paths, out))
-    if not files:
-        raise ValueError(f"{', '.join(map(str, paths))}: found no files, expected at least one image")
+    files = list(islice(list_suspects(paths, out, intake.recursive), intake.max_files + 1))
+    if not 0 < len(files) <= intake.max_files:
+        found = f"more than {intake.max_files:,} files, expected at most that, or a larger --max-files"
+        raise ValueError(f"{_named(paths)}: found {found if files else 'no files, expected at least one image'}")
     written = {name: json_safe(text) for name, text in asdict(labels).items()}
     recorded = asdict(settings) | {
         "candidates": {c.name: c.sha256 for c in candidates},
         "encoders": {c.name: c.encoder_sha256 for c in candidates if c.encoder},
         "calibration": calibration.id if calibration else None,
         "shape": shape,
+        "intake": asdict(intake),
         "paths": [json_safe(str(path)) for path in paths],
         "labels": written,
         "device": device,
     }
     version, libraries = tool_version(), environment(device)
-    with open_case(out, recorded, {"latentprint": version} | libraries) as store:
+    with open_case(out, recorded, {"latentprint": version} | libraries) as store, DecodingProcess() as decoding:
+        read = partial(read_suspect, limits=intake.limits, frame=intake.frame, decode=decoding.decode)
         if calibration is not None:
             calibration.save(out / "calibration.json")
         started = store.first("run", "started", _now())
-        records = [_read(file, candidates, shape) for file in files]
+        shared: dict[str, Any] = {}
+        records = [_slim(_read(file, candidates, shape, read), shared) for file in files]
         content = _digest_of(records)
-        _project_missing(records, candidates, settings, calibration, shape, out, store, events)
+        _project_missing(records, candidates, settings, calibration, shape, read, out, store, events)
         controls = control_records(calibration, candidates, order, store)
         holds = None if controls is None else all(c.drift <= CONTROLS_TOLERANCE for c in controls)
         images = []
@@ -143,6 +159,11 @@ def attribute(
             generators=store.first("run", "generators", _places(candidates)),
         )
     return _report(run, candidates, calibration, images)
+
+
+def _named(paths: Sequence[str | Path]) -> str:
+    """The paths for a sentence, three at most."""
+    return ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def _report(
@@ -185,9 +206,9 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _read(file: SuspectFile, candidates: Sequence[Candidate], shape: str) -> IntakeRecord:
+def _read(file: SuspectFile, candidates: Sequence[Candidate], shape: str, read: Read) -> IntakeRecord:
     """Decode a file, check that it fits every candidate, and let go of the pixels."""
-    suspect = read_suspect(file)
+    suspect = read(file)
     if suspect.pixels is None:
         return IntakeRecord(file, suspect, ())
     transforms = list(suspect.intake)
@@ -201,19 +222,31 @@ def _read(file: SuspectFile, candidates: Sequence[Candidate], shape: str) -> Int
     return IntakeRecord(file, replace(suspect, pixels=None, intake=tuple(transforms)), strata)
 
 
+def _slim(record: IntakeRecord, shared: dict[str, Any]) -> IntakeRecord:
+    """The record with transforms and facts that equal an earlier file's kept once: folders are large and uniform."""
+
+    def once(value: Any) -> Any:
+        return shared.setdefault(json.dumps(value), value)
+
+    suspect = record.suspect
+    suspect = replace(suspect, intake=tuple(map(once, suspect.intake)), facts=once(suspect.facts))
+    return replace(record, suspect=suspect)
+
+
 def _project_missing(
     records: Sequence[IntakeRecord],
     candidates: Sequence[Candidate],
     settings: ProjectionSettings,
     calibration: Calibration | None,
     shape: str,
+    read: Read,
     out: Path,
     store: RunStore,
     events: Events,
 ) -> None:
     """Project every image, once per pixel hash, and the run controls, into every candidate that lacks it."""
     unique = {r.suspect.pixels_sha256: r for r in records if r.suspect.pixels_sha256 and not r.suspect.refusal}
-    tasks = control_tasks(calibration) + [_task(key, r.file, shape) for key, r in unique.items() if key]
+    tasks = control_tasks(calibration) + [_task(key, r.file, shape, read) for key, r in unique.items() if key]
 
     def to_record(candidate: Candidate, task: ProjectionTask, target: np.ndarray, projection: Projection) -> dict:
         return write_projection(out, task.key, target, candidate, projection)
@@ -221,9 +254,9 @@ def _project_missing(
     project_missing(tasks, candidates, settings, store, to_record, events)
 
 
-def _task(key: str, file: SuspectFile, shape: str) -> ProjectionTask:
+def _task(key: str, file: SuspectFile, shape: str, read: Read) -> ProjectionTask:
     def load(resolution: int) -> np.ndarray:
-        suspect = read_suspect(file)
+        suspect = read(file)
         if suspect.pixels_sha256 != key:
             raise ValueError(f"{file.path}: found other pixels than at the start of the run, expected the same file")
         return prepare_target(suspect, resolution, shape).pixels

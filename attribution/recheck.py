@@ -20,7 +20,7 @@ from attribution.report import CandidateEvidence, CandidateRecord, ControlRecord
 from attribution.settings import calibrated_order, require_settings
 from attribution.wording import limitations, propositions
 from generator.containers import ImageError
-from generator.decoding import square_side
+from generator.squares import square_side
 
 NUMBERS = ("lpips", "lpips_start", "mse", "ssim")
 FAILED = -1.0  # the distance of a control whose projection failed
@@ -226,7 +226,7 @@ def _suspect(image: ImageReport, facts: CaseFacts) -> tuple[Suspect, list[Stratu
     """The suspect and its strata as intake had them, from what the report says. Raises ValueError for a wrong field."""
     suspect = Suspect(
         image.path, image.sha256, image.pixels_sha256, image.width, image.height, image.format,
-        intake=tuple(image.intake), error=image.error,
+        intake=tuple(image.intake), error=image.error, facts=image.facts,
     )  # fmt: skip
     if image.error:
         return suspect, []

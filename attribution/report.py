@@ -61,7 +61,11 @@ class ImageVerdict:
 
 @dataclass(frozen=True)
 class ImageReport:
-    """One suspect. score is T, log10_margin is M (None where there is one candidate only, or no calibration)."""
+    """One suspect. score is T, log10_margin is M (None where there is one candidate only, or no calibration).
+
+    facts: what the file says besides its pixels (`generator.facts`), no part of any verdict; None for a file that was
+    not decoded.
+    """
 
     path: str
     sha256: str | None
@@ -80,6 +84,7 @@ class ImageReport:
     error: FileError | None
     thumbnail: str | None = None
     truth: str | None = None
+    facts: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, TiffImagePlugin
 
-from generator.containers import ImageError
+from generator.containers import ImageError, one_line
 
 Transform = dict[str, Any]
 
@@ -37,6 +37,8 @@ def sample_layout(image: ImageFile.ImageFile) -> str:
         return ""
     args = image.tile[0].args
     layout = str(args[0] if isinstance(args, tuple) else args)
+    if image.format == "PNG" and "16" in layout and getattr(image, "n_frames", 1) > 1:
+        raise ImageError("refused", "found a PNG animation of 16-bit samples, expected samples of 8 bits")
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tags = image.tag_v2
         bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
@@ -119,8 +121,7 @@ def to_srgb(image: Image.Image, icc: bytes | None, steps: list[Transform]) -> Im
         try:
             converted = _apply_profile(image, icc)
         except (ImageCms.PyCMSError, OSError, ValueError) as error:
-            reason = str(error).encode("ascii", "backslashreplace").decode()[:200]
-            steps.append({"step": "icc_ignored", "profile_sha256": digest, "reason": reason})
+            steps.append({"step": "icc_ignored", "profile_sha256": digest, "reason": one_line(str(error))})
         else:
             steps.append({"step": "icc", "profile_sha256": digest, "from": image.mode, "intent": "perceptual"})
             return converted

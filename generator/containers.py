@@ -2,12 +2,28 @@
 
 import codecs
 import re
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 from PIL import features
 
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", *(["AVIF"] if features.check("avif") else []))
+
+def _register_heif() -> bool:
+    """Whether the extra `heif` is installed; then Pillow reads HEIC files through it."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+FORMATS = (
+    *("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"),
+    *(["AVIF"] if features.check("avif") else []),
+    *(["HEIF"] if _register_heif() else []),
+)
 EXPECTED = f"expected a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
 
 _KNOWN = (
@@ -53,14 +69,19 @@ class ImageError(ValueError):
         self.message = message
 
 
+def one_line(text: str) -> str:
+    """What a decoder said, which may quote the file: printable ASCII on one line, 200 characters at most."""
+    plain = " ".join(text.split()).encode("ascii", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else "?" for c in plain)[:200]
+
+
 def no_image_error(data: bytes, reason: str) -> ImageError:
     """The error for bytes that the decoder rejected: damaged, of a format that is not read, or no image at all.
 
     reason: what the decoder said, for a damaged file.
     """
     if name := _known_format(data):
-        reason = reason.encode("ascii", "backslashreplace").decode()[:200]
-        return ImageError("unreadable", f"found a damaged {name} file ({reason}), expected a complete image")
+        return ImageError("unreadable", f"found a damaged {name} file ({one_line(reason)}), expected a complete image")
     foreign = _foreign_format(data)
     if foreign is None:
         return ImageError("unreadable", f"found no image that can be recognised, {EXPECTED}")
@@ -73,6 +94,8 @@ def _known_format(data: bytes) -> str | None:
             return name
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
+    if "HEIF" in FORMATS and data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+        return "HEIF"
     return "AVIF" if data[4:12] in (b"ftypavif", b"ftypavis") else None
 
 
@@ -83,7 +106,7 @@ def _foreign_format(data: bytes) -> str | None:
         if data.startswith(signature):
             return name
     if data[4:8] == b"ftyp":
-        return "a HEIF image" if data[8:12] in _HEIF_BRANDS else "a video"
+        return "a HEIF image (read with the extra heif)" if data[8:12] in _HEIF_BRANDS else "a video"
     return "text" if _is_text(data[:1024]) else None
 
 
@@ -133,24 +156,68 @@ def _jpeg_end(data: bytes) -> int | None:
     return None
 
 
+def chunks(data: bytes, file_format: str) -> Iterator[tuple[bytes, bytes]]:
+    """(name, content) of a file's top-level parts: PNG and WEBP chunks, JPEG segments before the pixels, AVIF boxes.
+
+    HEIF is as AVIF; other formats have none. A part that the file's end cuts is the last, and short.
+    """
+    if file_format == "PNG":
+        yield from _tagged(data, 8, "big", name_first=False, size_of_rest=4)
+    elif file_format == "WEBP":
+        yield from _tagged(data, 12, "little", name_first=True, size_of_rest=0)
+    elif file_format in ("JPEG", "MPO"):
+        yield from _jpeg_segments(data)
+    elif file_format in ("AVIF", "HEIF"):
+        yield from _boxes(data)
+
+
+def _tagged(
+    data: bytes, position: int, order: Literal["big", "little"], name_first: bool, size_of_rest: int
+) -> Iterator[tuple[bytes, bytes]]:
+    """Parts with a name and a size of 4 bytes each, padded to even lengths where the name comes first (RIFF)."""
+    while position + 8 <= len(data):
+        head = data[position : position + 4], data[position + 4 : position + 8]
+        name, size = (head[0], head[1]) if name_first else (head[1], head[0])
+        length = int.from_bytes(size, order)
+        yield name, data[position + 8 : position + 8 + length]
+        position += 8 + length + size_of_rest + (length % 2 if name_first else 0)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    position = 2
+    while (match := _JPEG_MARKER.search(data, position)) and match[0] not in (b"\xff\xd9", b"\xff\xda"):
+        length = int.from_bytes(data[match.end() : match.end() + 2], "big")
+        yield match[0], data[match.end() + 2 : match.end() + length]
+        position = match.end() + max(length, 2)
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """ISO/IEC 14496-12: size, type, and where size is 1 a longer size; 0 is up to the end."""
+    position = 0
+    while position + 8 <= len(data):
+        size, start = int.from_bytes(data[position : position + 4], "big"), position + 8
+        if size == 1:
+            size, start = int.from_bytes(data[position + 8 : position + 16], "big"), position + 16
+        end = len(data) if size == 0 else position + size
+        if end < start:
+            return
+        yield data[position + 4 : position + 8], data[start:end]
+        position = end
+
+
 def is_lossless_webp(data: bytes) -> bool:
     """Whether a WebP's pixels are in a VP8L (lossless) chunk rather than in VP8 (lossy)."""
-    position = 12
-    while position + 8 <= len(data):
-        chunk = data[position : position + 4]
-        if chunk in (b"VP8L", b"VP8 "):
-            return chunk == b"VP8L"
-        size = int.from_bytes(data[position + 4 : position + 8], "little")
-        position += 8 + size + size % 2
-    return False
+    return next((name == b"VP8L" for name, _ in chunks(data, "WEBP") if name in (b"VP8L", b"VP8 ")), False)
 
 
-def estimate_jpeg_quality(luminance: list[int]) -> int:
-    """The libjpeg quality, 1-100, whose standard luminance table is nearest in sum of absolute differences.
+def nearest_jpeg_quality(luminance: Sequence[int]) -> tuple[int, bool]:
+    """The libjpeg quality, 1-100, whose standard luminance table is nearest; whether the tables are equal.
 
-    luminance: the file's 64 quantisers, row by row. Exact for files by libjpeg; an equivalent for other tables.
+    luminance: the file's 64 quantisers, row by row; nearest in sum of absolute differences. Exact for files by libjpeg;
+    an equivalent for other tables.
     """
     qualities = np.arange(1, 101)
     scale = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
     tables = ((_LUMINANCE * scale[:, None] + 50) // 100).clip(1, 255)
-    return int(qualities[np.abs(tables - np.array(luminance)).sum(axis=1).argmin()])
+    distances = np.abs(tables - np.array(luminance)).sum(axis=1)
+    return int(qualities[distances.argmin()]), bool(distances.min() == 0)

@@ -9,9 +9,10 @@ import io
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import PIL
@@ -21,17 +22,19 @@ from generator.colour import Transform, composite, sample_layout, split_alpha, t
 from generator.containers import (
     FORMATS,
     ImageError,
-    estimate_jpeg_quality,
     image_end,
     is_lossless_webp,
+    nearest_jpeg_quality,
     no_image_error,
+    one_line,
 )
 
 _LIBRARIES = {"PNG": "zlib", "JPEG": "libjpeg_turbo", "WEBP": "webp", "TIFF": "libtiff", "AVIF": "avif"}
+_LIBRARIES["MPO"] = _LIBRARIES["JPEG"]
 _TIFF_CODECS = {"jpeg": "jpeg", "tiff_jpeg": "jpeg", "webp": "webp"}
 
 _ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
+UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -40,15 +43,30 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+MOST_WARNINGS = 20  # a hostile file can cause any number
 _PILLOW_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before decoding: images above max_pixels, files above max_bytes."""
+    """What is refused before decoding: images above max_pixels, files above max_bytes.
+
+    seconds (of processor time) and max_memory bound the decoding of a file where it runs in a process of its own.
+    """
 
     max_pixels: int = 50_000_000
     max_bytes: int = 512 * 2**20
+    seconds: float = 60.0
+
+    @property
+    def max_memory(self) -> int:
+        """Bytes of address space: what the largest image takes that the other limits admit, at 16 bits with alpha."""
+        return 2**29 + 2 * self.max_bytes + 64 * self.max_pixels
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not value > 0:
+                raise ValueError(f"{name}: found {value}, expected more than 0")
 
 
 DEFAULT_LIMITS = Limits()
@@ -58,8 +76,9 @@ DEFAULT_LIMITS = Limits()
 class Decoded:
     """Canonical pixels, uint8 [height, width, 3] sRGB, and where they came from.
 
-    codec: "png" for every lossless format, else "jpeg", "webp" or "avif". jpeg_quality: 1-100, None where the file has
-    no luminance table to tell it from. transforms: JSON-able dicts with a "step", in the order they were applied.
+    codec: "png" for every lossless format, else "jpeg", "webp", "avif" or "heif". jpeg_quality: 1-100, None where the
+    file has no luminance table to tell it from. transforms: JSON-able dicts with a "step", in the order of their use.
+    facts: what else the file says (`generator.facts`), None where nobody asked.
     """
 
     pixels: np.ndarray = field(repr=False, compare=False)
@@ -69,6 +88,7 @@ class Decoded:
     codec: str
     jpeg_quality: int | None
     transforms: tuple[Transform, ...]
+    facts: dict[str, Any] | None = field(default=None, compare=False)
 
 
 def pixels_sha256(pixels: np.ndarray) -> str:
@@ -79,11 +99,14 @@ def pixels_sha256(pixels: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
-    """The bytes of an image file -> canonical pixels. Raises ImageError, and nothing else, for any bytes."""
+def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, frame: int | None = None) -> Decoded:
+    """The bytes of an image file -> canonical pixels. Raises ImageError, and nothing else, for any bytes.
+
+    frame: which to take of a file with several frames or pages, counted from 1; None refuses such files.
+    """
     try:
-        with _own_pillow_settings(limits) as caught:
-            return _decode(data, limits, caught)
+        with own_pillow_settings(limits) as caught:
+            return _decode(data, limits, frame, caught)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -92,12 +115,14 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
         raise _too_large(int(count[0]) if count else limits.max_pixels + 1, limits) from error
     except Image.UnidentifiedImageError as error:
         raise no_image_error(data, "its header makes no sense") from error
+    except MemoryError as error:
+        raise ImageError("refused", f"found an image that {out_of_memory(limits)}") from error
     except Exception as error:  # hostile bytes make the plugins raise anything, from KeyError to MemoryError
         raise no_image_error(data, str(error) or type(error).__name__) from error
 
 
 @contextmanager
-def _own_pillow_settings(limits: Limits) -> Iterator[list[warnings.WarningMessage]]:
+def own_pillow_settings(limits: Limits) -> Iterator[list[warnings.WarningMessage]]:
     """Pillow refuses above limits.max_pixels and on truncation; yields the list that its warnings go to."""
     with _PILLOW_LOCK, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -110,32 +135,56 @@ def _own_pillow_settings(limits: Limits) -> Iterator[list[warnings.WarningMessag
             Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
+def out_of_memory(limits: Limits) -> str:
+    """The end of the sentence about an image that takes too much memory."""
+    return f"takes more memory to decode than there is, expected at most {limits.max_memory / 2**20:,.0f} MiB"
+
+
 def _too_large(pixels: int, limits: Limits) -> ImageError:
     return ImageError("refused", f"found an image of {pixels:,} pixels, expected at most {limits.max_pixels:,}")
 
 
-def _open(data: bytes) -> ImageFile.ImageFile:
+def open_image(data: bytes) -> ImageFile.ImageFile:
+    """The image as Pillow opens it, from its header only. Raises whatever the plugins raise."""
     return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
-def _decode(data: bytes, limits: Limits, caught: list[warnings.WarningMessage]) -> Decoded:
-    image = _open(data)
+def _open(data: bytes, limits: Limits, frame: int | None) -> ImageFile.ImageFile:
+    """The opened image, or the chosen frame of several, neither larger than the limit."""
+    image = open_image(data)
+    _require_size(image, limits)
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        if frame is None:
+            expected = "expected a single image, or the choice of one with --frame"
+            raise ImageError("refused", f"found {frames} frames or pages in one file, {expected}")
+        if frame > frames:
+            raise ImageError("refused", f"found {frames} frames or pages in one file, expected at least {frame}")
+        image.seek(frame - 1)
+        _require_size(image, limits)
+    return image
+
+
+def _require_size(image: ImageFile.ImageFile, limits: Limits) -> None:
     if image.width * image.height > limits.max_pixels:
         raise _too_large(image.width * image.height, limits)
-    if (frames := getattr(image, "n_frames", 1)) > 1:
-        raise ImageError("refused", f"found {frames} frames or pages in one file, expected a single image")
+
+
+def _decode(data: bytes, limits: Limits, frame: int | None, caught: list[warnings.WarningMessage]) -> Decoded:
+    image = _open(data, limits, frame)
     file_format = str(image.format)
     end = image_end(data, file_format)
     if file_format == "PNG":
-        _open(data).verify()  # checksums: loading alone skips those of the image data
+        open_image(data).verify()  # checksums: loading alone skips those of the image data
     codec, jpeg_quality = _codec(data, image)
     steps = [_decode_step(image)]
-    rgb = _canonical_pixels(data, image, steps)
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        steps.append({"step": "frame", "frame": frame, "of": frames})
+    rgb = _canonical_pixels(image, lambda: _open(data, limits, frame), steps)
     if end < len(data):
         digest = hashlib.sha256(data[end:]).hexdigest()
         steps.append({"step": "trailing_bytes", "count": len(data) - end, "sha256": digest})
-    messages = [str(w.message) for w in caught if not issubclass(w.category, Image.DecompressionBombWarning)]
-    steps += [{"step": "decoder_warning", "message": message} for message in dict.fromkeys(messages)]
+    messages = [one_line(str(w.message)) for w in caught if not issubclass(w.category, Image.DecompressionBombWarning)]
+    steps += [{"step": "decoder_warning", "message": m} for m in list(dict.fromkeys(messages))[:MOST_WARNINGS]]
     height, width, _ = rgb.shape
     return Decoded(rgb, width, height, file_format, codec, jpeg_quality, tuple(steps))
 
@@ -145,6 +194,10 @@ def _decode_step(image: ImageFile.ImageFile) -> Transform:
     libraries = {"pillow": PIL.__version__}
     if (library := _LIBRARIES.get(str(image.format))) and (version := features.version(library)):
         libraries[library] = version
+    if image.format == "HEIF":
+        import pillow_heif
+
+        libraries |= {"pillow_heif": pillow_heif.__version__, "libheif": pillow_heif.libheif_version()}
     return {"step": "decode", "mode": image.mode, "size": list(image.size), "libraries": libraries}
 
 
@@ -152,15 +205,17 @@ def _codec(data: bytes, image: ImageFile.ImageFile) -> tuple[str, int | None]:
     """(codec, JPEG quality or None) of an opened, not yet loaded file."""
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         table = image.layer[0][3]
-        return "jpeg", estimate_jpeg_quality(image.quantization[table])
+        return "jpeg", nearest_jpeg_quality(image.quantization[table])[0]
     if image.format == "WEBP":
         return ("png" if is_lossless_webp(data) else "webp"), None
-    if image.format == "AVIF":
-        return "avif", None
+    if image.format in ("AVIF", "HEIF"):
+        return str(image.format).lower(), None
     return _TIFF_CODECS.get(str(image.info.get("compression")), "png"), None
 
 
-def _canonical_pixels(data: bytes, image: ImageFile.ImageFile, steps: list[Transform]) -> np.ndarray:
+def _canonical_pixels(
+    image: ImageFile.ImageFile, reopen: Callable[[], ImageFile.ImageFile], steps: list[Transform]
+) -> np.ndarray:
     """Samples to 8 bits, colours to sRGB, alpha onto the background, then upright: uint8 [H, W, 3]."""
     layout = sample_layout(image)
     is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
@@ -168,16 +223,29 @@ def _canonical_pixels(data: bytes, image: ImageFile.ImageFile, steps: list[Trans
     orientation = image.tag_v2.get(_ORIENTATION_TAG) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
     image.load()
     orientation = orientation if is_tiff else _exif_orientation(image, steps)
+    if image.format == "HEIF":
+        steps += _libheif_steps(image.info)
     icc = image.info.get("icc_profile")
-    opaque, alpha = split_alpha(to_8_bit(image, layout, lambda: _open(data), steps))
+    opaque, alpha = split_alpha(to_8_bit(image, layout, reopen, steps))
     rgb = np.asarray(to_srgb(opaque, icc, steps))
     if alpha is not None:
         rgb = composite(rgb, alpha, steps)
-    if orientation in _UPRIGHT:
+    if orientation in UPRIGHT:
         steps.append({"step": "exif_orientation", "orientation": orientation})
         if not is_tiff:
-            rgb = np.asarray(Image.fromarray(rgb).transpose(_UPRIGHT[orientation]))
+            rgb = np.asarray(Image.fromarray(rgb).transpose(UPRIGHT[orientation]))
     return np.ascontiguousarray(rgb)
+
+
+def _libheif_steps(info: dict[Any, Any]) -> list[Transform]:
+    """What libheif did by itself: it follows the container's rotation, not EXIF's, and makes 8 bits of more."""
+    steps: list[Transform] = []
+    if info.get("original_orientation") in UPRIGHT:
+        rule = "as the HEIF container says, whatever EXIF says"
+        steps.append({"step": "heif_orientation", "exif_orientation": info["original_orientation"], "rule": rule})
+    if info.get("bit_depth", 8) > 8:
+        steps.append({"step": "heif_to_8_bit", "bits": info["bit_depth"]})
+    return steps
 
 
 def _exif_orientation(image: ImageFile.ImageFile, steps: list[Transform]) -> int | None:
@@ -186,50 +254,3 @@ def _exif_orientation(image: ImageFile.ImageFile, steps: list[Transform]) -> int
     except Exception as error:  # damaged EXIF raises anything, and is no reason to give up good pixels
         steps.append({"step": "exif_ignored", "reason": type(error).__name__})
         return None
-
-
-def square_side(width: int, height: int, shape: str) -> int:
-    """The side in pixels of the square that `fit_square` makes of an image, before it is resized.
-
-    Raises ImageError ("refused") for an image that is not square where shape is "refuse", ValueError for an unknown
-    shape.
-    """
-    if shape not in ("refuse", "crop", "letterbox"):
-        raise ValueError(f"shape: found {shape!r}, expected refuse, crop or letterbox")
-    if shape == "refuse" and width != height:
-        raise ImageError(
-            "refused", f"found {width} x {height} pixels, expected a square image unless --crop or --letterbox is given"
-        )
-    return min(width, height) if shape == "crop" else max(width, height)
-
-
-def fit_square(pixels: np.ndarray, resolution: int, shape: str = "refuse") -> tuple[np.ndarray, tuple[Transform, ...]]:
-    """uint8 [H, W, 3] -> (uint8 [resolution, resolution, 3], what was done), never stretched.
-
-    "crop" takes the centre square; "letterbox" puts black bars beside the whole image, which loses less than one row or
-    column of the result where the bars' edge does not fall on a pixel. Resizing is Pillow's antialiased Lanczos.
-    Raises ImageError ("refused") for an image that is not square and shape "refuse".
-    """
-    height, width, _ = pixels.shape
-    side = square_side(width, height, shape)
-    steps: list[Transform] = []
-    image = Image.fromarray(pixels)
-    if shape == "crop" and width != height:
-        left, top = (width - side) // 2, (height - side) // 2
-        steps.append({"step": "crop", "box": [left, top, left + side, top + side]})
-        image = image.crop((left, top, left + side, top + side))
-    inner = max(1, image.width * resolution // side), max(1, image.height * resolution // side)
-    if inner != image.size:
-        # The centre part whose shape is exactly the inner one's.
-        x = max(0.0, (image.width - inner[0] * side / resolution) / 2)
-        y = max(0.0, (image.height - inner[1] * side / resolution) / 2)
-        box = (x, y, image.width - x, image.height - y)
-        steps.append({"step": "resize", "filter": "lanczos", "box": list(box), "to": list(inner)})
-        image = image.resize(inner, Image.Resampling.LANCZOS, box=box)
-    if inner[0] != inner[1]:
-        corner = (resolution - inner[0]) // 2, (resolution - inner[1]) // 2
-        steps.append({"step": "letterbox", "bars": [0, 0, 0], "corner": list(corner)})
-        canvas = Image.new("RGB", (resolution, resolution))
-        canvas.paste(image, corner)
-        image = canvas
-    return np.asarray(image), tuple(steps)

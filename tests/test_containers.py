@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from generator.containers import FORMATS
+from generator.containers import FORMATS, no_image_error, one_line
 from generator.decoding import decode
 from tests.image_files import PIXELS, names, refusal, saved, step
 
@@ -48,7 +48,7 @@ def test_a_thumbnails_end_is_not_the_jpegs_end():
         (b"\x00\x01\x02\x03", "unreadable", "no image"),
         (b"\x89PNG\r\n\x1a\nrubbish", "unreadable", "damaged PNG"),
         (b"\xff\xd8\xff\xe0rubbish", "unreadable", "damaged JPEG"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "refused", "HEIF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "unreadable" if "HEIF" in FORMATS else "refused", "HEIF"),
         (b"%PDF-1.7", "refused", "PDF"),
         (saved(PIXELS, "PPM"), "unreadable", "no image"),
         (saved(PIXELS, "ICO"), "refused", "icon"),
@@ -58,6 +58,12 @@ def test_what_is_no_image_is_named_in_one_sentence(data, kind, word):
     error = refusal(data)
     assert error.kind == kind and word in error.message
     assert error.message.startswith("found ") and ", expected a" in error.message and "\n" not in error.message
+
+
+def test_what_a_decoder_says_is_told_on_one_line():
+    assert one_line("a\n b\x1b\u202e" + "x" * 300) == "a b?\\u202e" + "x" * 190
+    error = no_image_error(b"\x89PNG\r\n\x1a\n", "two\nlines\r\n")
+    assert error.message == "found a damaged PNG file (two lines), expected a complete image"
 
 
 @pytest.mark.parametrize(

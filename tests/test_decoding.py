@@ -1,7 +1,8 @@
-"""Decoding as a whole: orientation, limits, frames, hostile bytes, and the square for a generator."""
+"""Decoding as a whole: orientation, limits, frames, hostile bytes."""
 
 import hashlib
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from generator.containers import FORMATS, ImageError
-from generator.decoding import Limits, decode, fit_square, pixels_sha256, square_side
-from tests.image_files import PIXELS, RNG, chunk, names, png, refusal, saved, step
+from generator.decoding import Limits, decode, pixels_sha256
+from tests.image_files import PIXELS, chunk, names, png, refusal, saved, step
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF"])
@@ -105,11 +106,65 @@ def test_more_pixels_than_pillow_warns_about_decode_in_silence(monkeypatch):
     assert names(decode(saved(PIXELS), Limits(max_pixels=40))) == ["decode"]
 
 
-@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF"])
+MANY = ["GIF", "PNG", "WEBP", "TIFF", "MPO", *(["AVIF"] if "AVIF" in FORMATS else [])]
+
+
+def frames_of(file_format: str) -> tuple[list[np.ndarray], bytes]:
+    """Three grey frames of different brightness, and a file of them."""
+    frames = [np.full((16, 16, 3), value, np.uint8) for value in (20, 120, 220)]
+    images = [Image.fromarray(frame) for frame in frames]
+    return frames, saved(images[0], file_format, save_all=True, append_images=images[1:])
+
+
+@pytest.mark.parametrize("file_format", MANY)
 def test_animated_and_multi_page_files_are_refused_with_their_count(file_format):
-    frames = [Image.fromarray(RNG.integers(0, 256, (6, 6, 3), dtype=np.uint8)) for _ in range(3)]
-    error = refusal(saved(frames[0], file_format, save_all=True, append_images=frames[1:]))
-    assert error.kind == "refused" and "3 frames" in error.message
+    error = refusal(frames_of(file_format)[1])
+    assert error.kind == "refused" and "3 frames" in error.message and "--frame" in error.message
+
+
+@pytest.mark.parametrize("file_format", MANY)
+def test_a_chosen_frame_is_decoded_and_recorded(file_format):
+    frames, data = frames_of(file_format)
+    for number, frame in enumerate(frames, 1):
+        decoded = decode(data, frame=number)
+        assert np.abs(decoded.pixels.astype(int) - frame).max() <= 3
+        assert step(decoded, "frame") == {"step": "frame", "frame": number, "of": 3}
+    with pytest.raises(ImageError, match="found 3 frames or pages in one file, expected at least 4") as caught:
+        decode(data, frame=4)
+    assert caught.value.kind == "refused"
+
+
+def test_the_choice_of_a_frame_leaves_single_images_alone():
+    assert decode(saved(PIXELS), frame=2) == decode(saved(PIXELS))
+
+
+def test_a_later_page_above_the_limit_is_refused_too():
+    pages = [Image.new("RGB", (4, 4)), Image.new("RGB", (40, 40))]
+    data = saved(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    assert decode(data, Limits(max_pixels=100), frame=1).width == 4
+    with pytest.raises(ImageError, match="1,600 pixels"):
+        decode(data, Limits(max_pixels=100), frame=2)
+
+
+@pytest.mark.skipif("HEIF" not in FORMATS, reason="the extra heif is not installed")
+def test_heif_is_read_where_its_extra_is_installed():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    grey = np.full((16, 24, 3), 90, np.uint8)
+    decoded = decode(saved(grey, "HEIF", exif=exif.tobytes()))
+    assert (decoded.format, decoded.codec, decoded.jpeg_quality) == ("HEIF", "heif", None)
+    assert np.abs(decoded.pixels.astype(int) - 90).max() <= 3
+    assert (decoded.width, decoded.height) == (16, 24)  # the writer put EXIF's rotation into the container
+    assert step(decoded, "heif_orientation")["exif_orientation"] == 6
+    assert {"pillow", "pillow_heif", "libheif"} <= step(decoded, "decode")["libraries"].keys()
+
+
+def test_a_16_bit_animation_is_refused():
+    animation = chunk(b"acTL", struct.pack(">II", 2, 0)) + chunk(
+        b"fcTL", struct.pack(">5I2H2B", 0, 1, 1, 0, 0, 1, 1, 0, 0)
+    )
+    with pytest.raises(ImageError, match="PNG animation of 16-bit samples"):
+        decode(png((1, 1, 16, 2), bytes(7), animation), frame=1)
 
 
 def test_a_warning_of_pillow_becomes_a_record_not_a_warning():
@@ -143,58 +198,3 @@ def test_any_bytes_give_pixels_or_the_error_class(signature, rest):
         assert decode(signature + rest, Limits(max_pixels=10_000)).pixels.dtype == np.uint8
     except ImageError as error:
         assert error.message.encode("utf-8") and error.kind in ("unreadable", "refused")
-
-
-def test_square_of_the_right_size_is_left_alone():
-    square = PIXELS[:5, :5]
-    fitted, transforms = fit_square(square, 5)
-    assert np.array_equal(fitted, square) and transforms == ()
-
-
-@pytest.mark.parametrize("shape", [(5, 7), (7, 5)])
-def test_other_shapes_are_refused_unless_asked_for(shape):
-    pixels = np.zeros((*shape, 3), np.uint8)
-    with pytest.raises(ImageError, match=f"found {shape[1]} x {shape[0]} pixels, expected a square") as caught:
-        fit_square(pixels, 5)
-    assert caught.value.kind == "refused"
-    with pytest.raises(ValueError, match="expected refuse, crop or letterbox"):
-        square_side(5, 5, "stretch")
-
-
-def test_crop_takes_the_centre():
-    fitted, transforms = fit_square(PIXELS, 5, "crop")
-    assert np.array_equal(fitted, PIXELS[:, 1:6])
-    assert [t["step"] for t in transforms] == ["crop"]
-    tall = np.ascontiguousarray(PIXELS.transpose(1, 0, 2))
-    assert np.array_equal(fit_square(tall, 5, "crop")[0], tall[1:6])
-
-
-def test_letterbox_keeps_the_whole_image_between_black_bars():
-    fitted, transforms = fit_square(PIXELS, 7, "letterbox")
-    assert np.array_equal(fitted[1:6], PIXELS)
-    assert not fitted[0].any() and not fitted[6].any()
-    assert [t["step"] for t in transforms] == ["letterbox"]
-
-
-def test_resizing_is_antialiased_and_bars_stay_black():
-    board = np.indices((48, 64)).sum(0) % 2 * 255
-    fitted, _ = fit_square(np.repeat(board[..., None], 3, -1).astype(np.uint8), 16, "letterbox")
-    assert not fitted[:2].any() and not fitted[14:].any()
-    assert np.abs(fitted[3:13, 1:15].astype(int) - 127).max() <= 12
-
-
-def test_a_letterboxed_slope_keeps_its_steepness_where_rows_do_not_fit_exactly():
-    ramp = np.broadcast_to(2 * np.arange(63)[:, None, None], (63, 96, 3)).astype(np.uint8)
-    fitted, _ = fit_square(ramp, 16, "letterbox")  # 10.5 rows of 6 pixels each
-    assert abs(int(fitted[10, 8, 0]) - int(fitted[5, 8, 0]) - 5 * 6 * 2) <= 1
-
-
-@given(st.integers(1, 60), st.integers(1, 60), st.integers(2, 32), st.sampled_from(["crop", "letterbox"]))
-def test_nothing_is_ever_stretched(width, height, resolution, shape):
-    fitted, transforms = fit_square(np.full((height, width, 3), 200, np.uint8), resolution, shape)
-    assert fitted.shape == (resolution, resolution, 3)
-    assert shape == "letterbox" or (fitted == 200).all()
-    for resize in (t for t in transforms if t["step"] == "resize"):
-        left, top, right, bottom = resize["box"]
-        if min(resize["to"]) > 1:
-            assert (right - left) * resize["to"][1] == pytest.approx((bottom - top) * resize["to"][0])

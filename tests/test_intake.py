@@ -85,6 +85,98 @@ def test_a_wrong_path_is_an_error_before_anything_is_listed(tmp_path, kind):
         list_suspects([tmp_path, tmp_path / kind])
 
 
+def test_a_folder_is_searched_to_its_top_only_where_that_is_asked_for(tmp_path):
+    fill(tmp_path, ["b.png", "a/z.jpg"])
+    assert [file.path for file in list_suspects([tmp_path], recursive=False)] == [f"{tmp_path}/b.png"]
+
+
+def test_a_pattern_stands_for_its_matches_sorted(tmp_path):
+    fill(tmp_path, ["b.png", "a.png", "c.jpg", "deep/d.png", "notes.txt", ".hidden.png", "out/x.png", "[1].png"])
+    assert shown(tmp_path / "*.png") == [f"{tmp_path}/{name}" for name in ("[1].png", "a.png", "b.png")]
+    assert shown(f"{tmp_path}/?.*") == [f"{tmp_path}/{name}" for name in ("a.png", "b.png", "c.jpg")]
+    names = ["[1].png", "a.png", "b.png", "deep/d.png", "out/x.png"]
+    assert shown(tmp_path / "**" / "*.png") == [f"{tmp_path}/{name}" for name in names]
+    assert shown(tmp_path / "[1].png") == [f"{tmp_path}/[1].png"]  # a file of that name is that file
+    assert len(list(list_suspects([tmp_path / "*"], tmp_path / "out"))) == 5  # deep is searched, out and notes are not
+    with pytest.raises(ValueError, match=r"\*\.gif: found no such file and none that matches"):
+        list_suspects([tmp_path / "*.gif"])
+
+
+LISTED = ["b.png", "sub/a.png", "gone.png"]
+CSV = "camera,path\n" + "".join(f'"x, y",{name}\n' for name in [*LISTED, "./b.png"])
+JSONL = "".join(json.dumps({"path": name, "n": 1}) + "\n\n" for name in LISTED)
+
+
+@pytest.mark.parametrize(("name", "text"), [("l.csv", CSV), ("l.csv", "\ufeff" + CSV), ("l.jsonl", JSONL)])
+def test_a_list_gives_paths_from_its_own_folder_in_its_order(tmp_path, name, text):
+    fill(tmp_path, ["b.png", "sub/a.png", "z.png"])
+    (tmp_path / name).write_text(text)
+    assert shown(tmp_path / name) == [f"{tmp_path}/{path}" for path in LISTED]
+    suspects = read_all(tmp_path / name)
+    assert {n: s.error and s.error.kind for n, s in suspects.items()} == {
+        "b.png": None,
+        "a.png": None,
+        "gone.png": "unreadable",
+    }
+    assert shown(tmp_path) == [f"{tmp_path}/{n}" for n in ("b.png", "sub/a.png", "z.png")]  # no list in a folder
+
+
+def test_a_list_may_name_anything_and_nothing_of_it_stops_the_rest(tmp_path):
+    fill(tmp_path, ["good.png"])
+    os.mkfifo(tmp_path / "pipe")
+    odd = ["pipe", "sub\0.png", "\ud800.png", "x" * 5000, ".", "good.png"]
+    (tmp_path / "l.jsonl").write_text("".join(json.dumps({"path": name}) + "\n" for name in odd))
+    suspects = [read_suspect(file) for file in list_suspects([tmp_path / "l.jsonl"])]
+    assert [s.error and s.error.kind for s in suspects] == ["unreadable"] * 5 + [None]
+    for suspect in suspects:
+        assert suspect.error is None or "\0" not in suspect.error.message
+        json.dumps(suspect.path, ensure_ascii=False).encode()
+    (tmp_path / "l.csv").write_bytes(b"path\nbyte\xff.png\n")
+    (file,) = list_suspects([tmp_path / "l.csv"])
+    assert file.path.endswith("byte\\udcff.png") and os.fsencode(file.file).endswith(b"byte\xff.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("l.csv", "file,source\na.png,x\n", "found the columns file, source, expected one named path"),
+        ("l.csv", "", "found the columns none, expected one named path"),
+        ("l.csv", "source,path\nx\n", "found no path in line 2"),
+        ("l.csv", "path\n" + "x" * 200_000 + "\n", "found damage after line 1"),
+        ("l.jsonl", '{"path": "a.png"}\nno json\n', "found a line 2 that is no JSON"),
+        ("l.jsonl", '{"path": 7}\n', "found no path in line 1"),
+        ("l.jsonl", '["path"]\n', "found no path in line 1"),
+        ("l.jsonl", "[" * 100_000, "found a line 1 that is no JSON"),
+        ("l.csv", "path\nout/x.png\n", "found a suspect inside --out in line 2"),
+    ],
+)
+def test_what_is_no_list_is_an_error_that_names_the_line(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=f"{name}: {message}"):
+        list(list_suspects([tmp_path / name], tmp_path / "out"))
+
+
+def test_names_in_a_zip_reach_no_file_outside_it(tmp_path):
+    (tmp_path / "outside.png").write_bytes(saved(SQUARE))
+    names = ["../outside.png", "/etc/passwd", "a/../../outside.png", "C:\\x.png", "x" * 4000 + ".png", "a\nb\u202e.png"]
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, PNG)
+    before = sorted(tmp_path.rglob("*"))
+    suspects = [read_suspect(file) for file in list_suspects([tmp_path / "x.zip"])]
+    assert {s.path for s in suspects} == {f"{tmp_path}/x.zip/{name}" for name in names}
+    assert {s.sha256 for s in suspects} == {hashlib.sha256(PNG).hexdigest()}
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_zip_member_above_the_size_limit_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.png", bytes(10**6))
+    (file,) = list_suspects([tmp_path / "x.zip"])
+    suspect = read_suspect(file, Limits(max_bytes=10**6 - 1))
+    assert suspect.error is not None and suspect.error.kind == "refused" and suspect.sha256 is None
+
+
 def test_pipes_and_linked_folders_are_passed_over_and_dead_links_reported(tmp_path):
     folder = tmp_path / "folder"
     fill(folder, ["x.png"])
@@ -178,7 +270,7 @@ def test_an_image_with_a_zip_behind_it_is_an_image(tmp_path):
 def test_no_content_makes_reading_raise(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.png"
     path.write_bytes(content)
-    assert read_suspect(SuspectFile("any.png", path)).error is not None
+    assert read_suspect(SuspectFile("any.png", str(path))).error is not None
 
 
 def test_a_generated_image_comes_through_intake_unchanged():

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from generator.decoding import decode, fit_square
+from generator.decoding import decode
 from generator.imagesets import open_image_set
+from generator.squares import fit_square
 from tests.image_files import saved
 from training.dataset import load_training_images
 from training.packing import PackingSettings, folder_labels, middle_part, pack, stored_labels

@@ -15,10 +15,11 @@ import numpy as np
 
 from generator.alignment import align_face, face_crop
 from generator.containers import ImageError
-from generator.decoding import DEFAULT_LIMITS, decode, fit_square, square_side
+from generator.decoding import DEFAULT_LIMITS, decode
 from generator.files import replacing
 from generator.images import encode_png
 from generator.imagesets import ImageRecord, ImageSet
+from generator.squares import fit_square, square_side
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can hold; every member has it
 
