@@ -10,7 +10,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from attribution.case_directory import evidence_paths
 from attribution.report import REPORT_SCHEMA, Report
 from generator.files import file_sha256, write_atomically
-from reports.html import case_file, render_html
+from reports.html import render_html
+from reports.pictures import Pictures, case_file
 
 MANIFEST_SCHEMA = "latentprint.manifest/1"
 
@@ -25,8 +26,13 @@ def write_report(report: Report, case: Path) -> str:
     """
     case = Path(case)
     data = _canonical(dataclasses.asdict(report), "report.json")
-    html = render_html(_read(data, case / "report.json"), case, data)  # as read back: a re-rendering is equal
+    pictures = Pictures.of(report, case)
+    html = render_html(_read(data, case / "report.json"), case, data, pictures)  # as read back: a re-rendering is equal
     evidence = _evidence_files(report, case)
+    for name, content in pictures.beside.items():
+        (case / name).parent.mkdir(exist_ok=True)
+        _write_if_changed(case / name, content)
+        evidence[name] = case / name
     _write_if_changed(case / "report.json", data)
     _write_if_changed(case / "report.html", html)
     if _write_if_changed(case / "manifest.json", _manifest(case, evidence)):
