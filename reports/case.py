@@ -11,6 +11,7 @@ from attribution.case_directory import evidence_paths
 from attribution.report import REPORT_SCHEMA, Report
 from generator.files import file_sha256, write_atomically
 from reports.html import render_html
+from reports.pdf import PDF, remove_old_pdf
 from reports.pictures import Pictures, case_file
 
 MANIFEST_SCHEMA = "latentprint.manifest/1"
@@ -28,6 +29,7 @@ def write_report(report: Report, case: Path) -> str:
     data = _canonical(dataclasses.asdict(report), "report.json")
     pictures = Pictures.of(report, case)
     html = render_html(_read(data, case / "report.json"), case, data, pictures)  # as read back: a re-rendering is equal
+    remove_old_pdf(case, data)
     evidence = _evidence_files(report, case)
     for name, content in pictures.beside.items():
         (case / name).parent.mkdir(exist_ok=True)
@@ -82,7 +84,7 @@ def _evidence_files(report: Report, case: Path) -> dict[str, Path]:
     named = {image.thumbnail for image in report.images if image.thumbnail}
     for row in (row for image in report.images for row in image.candidates):
         named |= {row.projection, row.target, row.resynthesis, row.difference}
-    found = {"calibration.json"} if report.calibration else set()
+    found = {PDF, "calibration.json"} if report.calibration else {PDF}
     for control in report.run.controls or []:
         for c in report.candidates:
             found |= set(evidence_paths(control.pixels_sha256, c.name, c.resolution).values())

@@ -37,6 +37,11 @@ def render_html(report: Report, case: Path, report_json: bytes, pictures: Pictur
     return _render(report, report_json, pictures or Pictures.of(report, case), paper=False).encode()
 
 
+def render_paper(report: Report, case: Path, report_json: bytes) -> str:
+    """The same page for printing: without script, its pictures inside, every plot complete. Raises as render_html."""
+    return _render(report, report_json, Pictures(case, embedded=True), paper=True)
+
+
 def _render(report: Report, report_json: bytes, pictures: Pictures, paper: bool) -> str:
     calibration = CalibrationView.of(report) if report.calibration else None
     metric = _metric(report)

@@ -139,6 +139,46 @@ TEXTS = {
     "a ratio says nothing about any other.",
     "limitations": "Limitations",
     "limitations_note": "What these findings can't say, and what was not examined.",
+    # the calibration
+    "calibration": "The calibration",
+    "calibration_note": "Every likelihood ratio and verdict in this report rests on images of known origin that were "
+    "projected in the same way. The alternative to “this candidate produced the image” is: {alternative}.",
+    "calibration_id": "Calibration",
+    "made": "Made (UTC)",
+    "valid_for": "Valid for",
+    "members": "Who is in it",
+    "members_note": "Every image is the only one of its source, so that a source counts once; calibration and "
+    "validation share none.",
+    "apart": "How far apart generated and real images lie",
+    "apart_note": "Distances of the calibration's images to each candidate, after the figure by which StyleGAN2's "
+    "authors proposed this method (Karras et al. 2020, Figure 10).",
+    "validation": "How good it is, on images it has not seen",
+    "flagged": "Of {n} real images of the validation set {flagged} were flagged: a false-positive rate of {fpr}, and "
+    "with {confidence} confidence not above {upper}. The threshold, T = {threshold}, is the {rank} score of {reals} "
+    "real images; the chance that its true rate exceeds α = {alpha} is at most δ = {delta}.",
+    "tippett": "Tippett plot of the validation set",
+    "cross_entropy": "empirical cross-entropy of the validation set",
+    "trade_off": "detection error trade-off of the validation set",
+    "merit": "Figures of merit",
+    "with_intervals": "Validation, with {level} intervals",
+    "own_flagged": "flagged, of the candidate's own images",
+    "merit_note": "Cllr: the cost of the likelihood ratios, 0 at best, 1 for a system that says nothing. Intervals: "
+    "{samples} bootstrap samples over sources.",
+    "separated": "For {names} the classes are separated completely: an interval without width says only that "
+    "resampling can't show a spread.",
+    "unreachable": "What it can't say",
+    "all_reachable": "Every verdict can be reached.",
+    "out_of_reach": "{candidate} is out of reach: {why}.",
+    "calibration_full": "The calibration in full: settings, population, fitted numbers",
+    "projection": "Projection",
+    "decision": "Decision",
+    "population": "Population",
+    "fitted": "Fitted",
+    "lineages": "Lineages",
+    "pair": "{names}: pairwise Cllr min {cost}, {outcome}",
+    "one_lineage": "one lineage",
+    "told_apart": "told apart",
+    "no_pairs": "one candidate, no pairs",
     # the run
     "run": "The run",
     "unexamined": "Files without an examination",

@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.numpy import save
 
 import cli
+from attribution.likelihood import cllr
 from attribution.report import ImageReport
 from reports.calibration_view import CalibrationView
 from reports.case import read_report, write_report
@@ -28,6 +29,7 @@ from reports.html import render_html
 from reports.pictures import Pictures
 from reports.plots import Plots
 from reports.svg import Scale, Series
+from reports.validation_figures import cross_entropy, cross_entropy_plot, error_rates, trade_off_plot
 from reports.views import view_images
 from reports.words import css_string, interval, join, number, ordinal, percent, printable, score, short
 from tests.report_cases import (
@@ -544,3 +546,31 @@ def test_facts_of_the_file_are_shown_where_intake_found_any(tmp_path):
     text = Page(html).text
     assert text.count("What the file says of itself") == 1 and "no evidence for a verdict" in text
     assert "Software <b>paint</b>" in text and "thumbnail differsyes" in text and "1, none, x y" in text
+
+
+@given(st.lists(st.floats(-4, 4), min_size=1, max_size=20), st.lists(st.floats(-4, 4), min_size=1, max_size=20))
+def test_cross_entropy_is_cllr_at_even_odds_and_the_prior_s_own_without_evidence(h1, h0):
+    assert cross_entropy(h1, h0, np.array([0.0]))[0] == pytest.approx(cllr(h1, h0))
+    odds = np.array([-1.0, 0.0, 2.0])
+    p = 10**odds / (1 + 10**odds)
+    assert cross_entropy([0], [0], odds) == pytest.approx(-p * np.log2(p) - (1 - p) * np.log2(1 - p))
+    assert svg(cross_entropy_plot(h1, h0, "<a>")).get("role") == "img"
+
+
+def test_error_rates_run_from_all_missed_to_none():
+    rates = error_rates([2.0, 1.0, -1.0, 2.0], [-2.0, 1.0])
+    assert rates[0][1] == 1 and rates[-1] == (1.0, 0.0)
+    assert (0.0, 0.5) in rates and (0.5, 0.25) in rates  # above 1: half the own images; at 1: three, and one other
+
+
+def test_a_trade_off_plot_puts_rates_at_their_ticks():
+    h1, h0 = [1.0] * 90 + [-1.0] * 10, [-1.0] * 95 + [1.0] * 5  # at 1: 10 % missed, 5 % false
+    root = svg(trade_off_plot(h1, h0, "a"))
+    (path,) = [e.attrib["d"] for e in root.iter("path")]
+    points = re.findall(r"V([-\d.]+)H([-\d.]+)", path)
+    (miss,) = [
+        float(t.attrib["y"]) - 4 for t in root.iter("text") if t.text == "10 %" and t.get("text-anchor") == "end"
+    ]
+    (false,) = [float(t.attrib["x"]) for t in root.iter("text") if t.text == "5 %" and t.get("text-anchor") == "middle"]
+    assert (miss, false) in [(pytest.approx(float(v), abs=0.1), pytest.approx(float(h), abs=0.1)) for v, h in points]
+    assert "5 % false positives with 10 % misses" in root.attrib["aria-label"]
