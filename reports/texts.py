@@ -117,6 +117,7 @@ TEXTS = {
     "none": "none",
     "facts": "What the file says of itself",
     "facts_note": "Shown as found. Anybody can write it, so it is no evidence for a verdict.",
+    "facts_absent": "not in the file",
     "by_layer": "distance by layer",
     "from_start": "from {start} at the mean latent code",
     "unbounded": "log10 LR before its bound",
@@ -207,6 +208,18 @@ TEXTS = {
     "<code>report</code>: pass on the whole folder.",
     "report_hash": "report.json, SHA-256",
     "schema": "schema",
+}
+
+# What intake looks for in a file besides its pixels.
+FACTS = {
+    "exif": "EXIF",
+    "icc": "ICC profile",
+    "xmp": "XMP",
+    "jpeg": "JPEG coding",
+    "thumbnail": "embedded thumbnail",
+    "trailing_bytes": "bytes after the image",
+    "c2pa": "C2PA manifest",
+    "problems": "could not be read",
 }
 
 # Question and answer, for someone who has never heard of any of this.

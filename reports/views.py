@@ -12,7 +12,7 @@ from attribution.wording import verbal
 from reports.calibration_view import CalibrationView, CrossTable
 from reports.pictures import NoisePicture, Pictures
 from reports.plots import Plots
-from reports.texts import TEXTS
+from reports.texts import FACTS, TEXTS
 from reports.words import VERDICTS, join, number, plain, score, short
 
 LARGE = 256  # above this side a picture is shown smaller than its pixels, and may be smoothed
@@ -21,12 +21,19 @@ DENSE = 60  # with more images thumbnails are small, and the page builds an imag
 
 
 @dataclass(frozen=True)
+class FileFacts:
+    """What intake found a file to say of itself: (word, value), and the words for what it looked for in vain."""
+
+    found: list[tuple[str, Any]]
+    absent: list[str]
+
+
+@dataclass(frozen=True)
 class ImageView:
     """One image on the page. best: the evidence of k* (without a score: of the smallest distance); None without any.
 
-    name: its path without the folders that all images share. candidates: best first. file_facts: what intake found the
-    file to say of itself; None where the report has no such field. histogram and ladder are None where the image has no
-    evidence from the calibration.
+    name: its path without the folders that all images share. candidates: best first. file_facts: None where the report
+    has none. histogram and ladder are None where the image has no evidence from the calibration.
     """
 
     number: int
@@ -41,7 +48,7 @@ class ImageView:
     rank_value: str
     large: bool
     facts: list[tuple[str, str]]
-    file_facts: Mapping[str, Any] | None
+    file_facts: FileFacts | None
     thumbnail: str | None
     noise: NoisePicture | None
     histogram: Markup | None
@@ -105,13 +112,22 @@ def _view_image(
         rank_value=_rank_value(image, best, calibration is not None),
         large=max(sides) > LARGE,
         facts=_facts(image, best, known) if known and best else [],
-        file_facts=getattr(image, "facts", None),
+        file_facts=_file_facts(getattr(image, "facts", None)),
         thumbnail=pictures.thumbnail(image.thumbnail) if image.thumbnail else None,
         noise=pictures.noise(best) if best else None,
         histogram=plots.histogram(best) if known and best else None,
         ladder=plots.ladder(ordered) if known and best else None,
         curve=plots.curve(ordered) if best else None,
     )
+
+
+def _file_facts(facts: Mapping[str, Any] | None) -> FileFacts | None:
+    """Known facts in plain words, others under their own names."""
+    if not facts:
+        return None
+    words = {name: FACTS.get(name, name.replace("_", " ")) for name in facts}
+    found = [(words[name], value) for name, value in facts.items() if value not in (None, [], {})]
+    return FileFacts(found, [words[name] for name, value in facts.items() if value is None])
 
 
 def _headline(image: ImageReport, word: str) -> str:

@@ -540,12 +540,15 @@ def test_facts_of_the_file_are_shown_where_intake_found_any(tmp_path):
         facts: dict | None = None
 
     report = five_images(tmp_path)
-    found = {"exif": {"Software": "<b>paint</b>"}, "thumbnail_differs": True, "unknown field": [1, None, {"x": "y"}]}
+    found = {"exif": {"software": "<b>paint</b>"}, "jpeg": {"tables": [[16, 11], [17, 18]]}, "icc": None, "c2pa": None,
+             "new_fact": [1, None, {"x": "y"}], "problems": []}  # fmt: skip
     images: list = [WithFacts(**vars(i), facts=found if n == 0 else None) for n, i in enumerate(report.images)]
     html = render_html(replace(report, images=images), tmp_path, b"{}").decode()
     text = Page(html).text
     assert text.count("What the file says of itself") == 1 and "no evidence for a verdict" in text
-    assert "Software <b>paint</b>" in text and "thumbnail differsyes" in text and "1, none, x y" in text
+    assert "EXIFsoftware <b>paint</b>" in text and "JPEG codingtables 16, 11; 17, 18" in text
+    assert "new fact1, none, x y" in text and "not in the fileICC profile, C2PA manifest" in text
+    assert "could not be read" not in text[text.index("What the file says") :][:400]
 
 
 @given(st.lists(st.floats(-4, 4), min_size=1, max_size=20), st.lists(st.floats(-4, 4), min_size=1, max_size=20))
