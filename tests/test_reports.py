@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import asdict, dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -537,12 +538,12 @@ def test_names_are_shown_without_the_folders_that_all_share(case, page):
 def test_facts_of_the_file_are_shown_where_intake_found_any(tmp_path):
     @dataclass(frozen=True)
     class WithFacts(ImageReport):
-        facts: dict | None = None
+        facts: dict[str, Any] | None = None
 
     report = five_images(tmp_path)
     found = {"exif": {"software": "<b>paint</b>"}, "jpeg": {"tables": [[16, 11], [17, 18]]}, "icc": None, "c2pa": None,
              "new_fact": [1, None, {"x": "y"}], "problems": []}  # fmt: skip
-    images: list = [WithFacts(**vars(i), facts=found if n == 0 else None) for n, i in enumerate(report.images)]
+    images: list = [WithFacts(**vars(i) | {"facts": None if n else found}) for n, i in enumerate(report.images)]
     html = render_html(replace(report, images=images), tmp_path, b"{}").decode()
     text = Page(html).text
     assert text.count("What the file says of itself") == 1 and "no evidence for a verdict" in text
