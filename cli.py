@@ -752,11 +752,20 @@ def _aspect(text: str) -> tuple[int, int]:
 
 
 @app.command()
-def report(case: Annotated[Path, typer.Argument(metavar="CASE", help="A case directory made by attribute.")]) -> None:
+def report(
+    case: Annotated[Path, typer.Argument(metavar="CASE", help="A case directory made by attribute.")],
+    pdf: Annotated[bool, typer.Option(help="Write report.pdf too: PDF/A-3 with report.json attached.")] = False,
+) -> None:
     """Write the report of a case directory again from its report.json."""
     from reports.case import read_report, write_report
+    from reports.pdf import write_pdf
 
-    written = write_report(read_report(case), case)
+    found = read_report(case)
+    if pdf:
+        with stderr.status("drawing the PDF"):
+            path = write_pdf(found, case, (case / "report.json").read_bytes())
+        stdout.print(f"PDF: {_plain(str(path))}", markup=False)
+    written = write_report(found, case)
     stdout.print(f"report: {_plain(str(case / 'report.html'))}", markup=False)
     _print_written(written)
 

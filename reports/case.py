@@ -12,8 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from attribution.field_checks import distinct_keys, finite
 from attribution.report import REPORT_SCHEMA, Report
 from generator.files import file_sha256, write_atomically
-from reports.html import case_file, render_html
+from reports.html import render_html
 from reports.manifest import MANIFEST, SIGNATURE, manifest_bytes
+from reports.pdf import remove_old_pdf
+from reports.pictures import Pictures, case_file
 from reports.report_schema import require_schema
 from reports.signing import key_text, signature_bytes
 
@@ -38,9 +40,14 @@ def write_report(report: Report, case: Path, key: Ed25519PrivateKey | None = Non
     if key:
         report = replace(report, run=replace(report.run, signer=key_text(key.public_key())))
     data = report_bytes(report)
-    html = render_html(parse_report(data, case / "report.json"), case, data)  # as read back: a re-rendering is equal
+    as_read, pictures = parse_report(data, case / "report.json"), Pictures.of(report, case)
+    html = render_html(as_read, case, data, pictures)  # a re-rendering is equal
     for name in named_files(report):
         case_file(case, name)
+    remove_old_pdf(case, data)
+    for name, content in pictures.beside.items():
+        (case / name).parent.mkdir(exist_ok=True)
+        _write_if_changed(case / name, content)
     _write_if_changed(case / "report.json", data)
     _write_if_changed(case / "report.html", html)
     manifest, signature = manifest_bytes(case), case / SIGNATURE

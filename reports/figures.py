@@ -16,15 +16,30 @@ _BARS: dict[str, dict[str, str | float]] = {
 _LEFT, _RIGHT, _BINS = 44.0, 512.0, 40
 
 
+@dataclass(frozen=True)
+class Backdrop:
+    """What the plots of many images have in common: parts, drawn on the scales x and y; alt says it in words."""
+
+    parts: Markup
+    x: Scale
+    y: Scale
+    alt: str
+
+
 def distance_histogram(
     series: Sequence[Series], metric: str, suspect: float | None = None, threshold: float | None = None
 ) -> Markup:
+    """Histograms of distances (> 0) with an image's own distance and the threshold, each where there is one."""
+    marks = [v for v in (suspect, threshold) if v is not None]
+    back = histogram_backdrop(series, metric, marks)
+    return histogram_figure(back, back.parts, metric, suspect, threshold)
+
+
+def histogram_backdrop(series: Sequence[Series], metric: str, marks: Sequence[float]) -> Backdrop:
     """Histograms of distances (> 0) on a logarithmic axis, as StyleGAN2's Figure 10: 40 bins, each class in per cent.
 
-    metric: the distance's name, for the axis. suspect: the image's own distance, a black line with its value;
-    threshold: the distance below which an image is flagged, dashed.
+    metric: the distance's name, for the axis. marks: distances that must lie on the axis too.
     """
-    marks = [v for v in (suspect, threshold) if v is not None]
     values = [max(v, 1e-6) for v in [*(v for s in series for v in s.values), *marks]] or [0.1]
     x = Scale(min(values) / 1.15, max(values) * 1.15, _LEFT, _RIGHT, log=True)
     shares = [_shares([x(v) for v in s.values]) for s in series]
@@ -32,6 +47,19 @@ def distance_histogram(
     parts = [legend(_LEFT, 14, series, {"generated": "■", "real": "□", "other": "┈"}), *y_grid(y, _LEFT, _RIGHT, " %")]
     parts += [_outline(share, s.kind, y) for share, s in zip(shares, series, strict=True)]
     parts += x_axis(x, 172, f"distance, {metric} (logarithmic axis)")
+    alt = "; ".join(f"{s.label}: {_spread(s.values)}" for s in series)
+    return Backdrop(Markup("").join(parts), x, y, alt)
+
+
+def histogram_figure(
+    back: Backdrop, behind: Markup, metric: str, suspect: float | None, threshold: float | None
+) -> Markup:
+    """A histogram with its marks. behind: the backdrop's parts or a reference to them.
+
+    suspect: the image's own distance, a black line with its value; threshold: the distance below which an image is
+    flagged, dashed.
+    """
+    x, parts = back.x, [behind]
     if threshold is not None:
         left = x(threshold) > 400 or (suspect is not None and 0 < x(suspect) - x(threshold) < 130)
         parts += [line(x(threshold), 42, x(threshold), 172, "threshold", stroke_dasharray="4 3")]
@@ -39,9 +67,9 @@ def distance_histogram(
     if suspect is not None:
         parts += [line(x(suspect), 24, x(suspect), 172, "suspect", stroke_width=2.0)]
         parts += [beside(x(suspect), 34, f"this image {number(suspect)}", "label", x(suspect) > 400)]
-    alt = [f"{s.label}: {_spread(s.values)}" for s in series]
-    alt += [f"{name} {number(v)}" for name, v in (("this image", suspect), ("threshold", threshold)) if v is not None]
-    return figure(520, 210, f"Histograms of {metric} distances. {'; '.join(alt)}.", parts, "histogram")
+    marked = [f"{name} {number(v)}" for name, v in (("this image", suspect), ("threshold", threshold)) if v is not None]
+    words = "; ".join([*([back.alt] if back.alt else []), *marked])
+    return figure(520, 210, f"Histograms of {metric} distances. {words}.", parts, "histogram")
 
 
 def _shares(positions: Sequence[float]) -> list[float]:
@@ -116,7 +144,13 @@ class Mark:
 def verbal_ladder(
     marks: Sequence[Mark], bounds: tuple[float, float], steps: Sequence[tuple[float, str]], candidate: str
 ) -> Markup:
-    """The verbal scale as a ladder of log10 LR, with each candidate where it stands and the span that can be reached.
+    """The verbal scale as a ladder of log10 LR: each candidate where it stands, and the span that can be reached."""
+    back = ladder_backdrop(bounds, steps, candidate)
+    return ladder_figure(back, back.parts, marks)
+
+
+def ladder_backdrop(bounds: tuple[float, float], steps: Sequence[tuple[float, str]], candidate: str) -> Backdrop:
+    """The ladder without a mark.
 
     steps: (log10 LR from which a word holds, the word), upwards from (0, neutral); the lower half mirrors it.
     bounds: the smallest and largest log10 LR that the calibration allows.
@@ -141,6 +175,13 @@ def verbal_ladder(
     parts += [line(138, y(y.lo), 138, y(y.hi), stroke_dasharray="2 3"), line(134, y(0), 142, y(0))]
     parts += [line(138, y(bounds[0]), 138, y(bounds[1]), "suspect", stroke_width=3.0)]
     parts += [line(133, y(b), 143, y(b), "suspect", stroke_width=2.0) for b in bounds]
+    alt = f"The calibration reaches from {number(bounds[0])} to {number(bounds[1])}."
+    return Backdrop(Markup("").join(parts), Scale(0, 1, 138, 138), y, alt)
+
+
+def ladder_figure(back: Backdrop, behind: Markup, marks: Sequence[Mark]) -> Markup:
+    """The ladder with each candidate where it stands. behind: the backdrop's parts or a reference to them."""
+    y, parts = back.y, [behind]
     places = _apart([y(m.value) for m in marks], 15, 36, 240)
     for mark, place in zip(marks, places, strict=True):
         kind = "label" if mark.strong else "tick"
@@ -153,8 +194,7 @@ def verbal_ladder(
             text(150, place + 4, f"{short(mark.label, 11)} {number(mark.value)}", kind, font_weight=weight),
         ]
     alt = "; ".join(f"{m.label} {number(m.value)}" for m in marks)
-    reach_words = f"The calibration reaches from {number(bounds[0])} to {number(bounds[1])}."
-    return figure(260, 274, f"Verbal scale of log10 likelihood ratios: {alt}. {reach_words}", parts, "ladder")
+    return figure(260, 274, f"Verbal scale of log10 likelihood ratios: {alt}. {back.alt}", parts, "ladder")
 
 
 def _apart(places: Sequence[float], gap: float, top: float, bottom: float) -> list[float]:
@@ -171,29 +211,33 @@ def _apart(places: Sequence[float], gap: float, top: float, bottom: float) -> li
     return moved
 
 
-def optimisation_curve(histories: dict[str, Sequence[Sequence[float]]], strong: str, metric: str) -> Markup:
-    """Distance against step, logarithmic, one line per candidate with its name at the end; `strong` in ink."""
-    points = [p for history in histories.values() for p in history]
+History = Sequence[Sequence[float]]
+
+
+def curve_backdrop(histories: Sequence[History], metric: str) -> Backdrop:
+    """Axes that hold every one of the histories, [step, distance] pairs each; the distance's axis is logarithmic."""
+    points = [p for history in histories for p in history]
     lows, highs = [max(p[1], 1e-6) for p in points] or [0.1], max((p[0] for p in points), default=1)
     x = Scale(0, max(highs, 1), _LEFT, 400)
     y = Scale(min(lows) / 1.1, max(lows) * 1.1, 172, 30, log=True)
-    parts = y_grid(y, _LEFT, 400, most=5)
+    parts = [*y_grid(y, _LEFT, 400, most=5), text(_LEFT, 14, f"distance, {metric} (logarithmic axis)")]
+    return Backdrop(Markup("").join([*parts, *x_axis(x, 172, "optimisation step")]), x, y, "")
+
+
+def curve_figure(back: Backdrop, behind: Markup, histories: dict[str, History], strong: str) -> Markup:
+    """Distance against step, one line per candidate with its name at the end; `strong` in ink.
+
+    behind: the backdrop's parts or a reference to them.
+    """
+    x, y, parts = back.x, back.y, [behind]
     ends = {name: y(history[-1][1]) for name, history in histories.items() if history}
     for (name, end), place in zip(ends.items(), _apart(list(ends.values()), 15, 30, 172), strict=True):
-        path = "M" + "L".join(f"{x(step):.1f} {y(value):.1f}" for step, value in histories[name])
-        kind = "suspect" if name == strong else "axis"
-        parts += [
-            tag(
-                "path",
-                d=path,
-                class_=kind,
-                stroke=COLOURS.get(kind, "#5f5d58"),
-                stroke_width=2.0 if name == strong else 1.2,
-            )
-        ]
+        path = "M" + "L".join(f"{x(step):.0f} {y(value):.1f}" for step, value in histories[name])
+        kind, width = ("suspect", 2.0) if name == strong else ("axis", 1.2)
+        stroke = COLOURS.get(kind, "#5f5d58")
+        parts += [tag("path", d=path, class_=kind, stroke=stroke, stroke_width=width, stroke_linejoin="round")]
         parts += [line(x(histories[name][-1][0]), end, 404, place, "grid")]
         last = number(histories[name][-1][1])
         parts += [text(408, place + 4, f"{short(name, 11)} {last}", "label" if name == strong else "tick")]
-    parts += [text(_LEFT, 14, f"distance, {metric} (logarithmic axis)"), *x_axis(x, 172, "optimisation step")]
     alt = "; ".join(f"{n} from {number(h[0][1])} to {number(h[-1][1])}" for n, h in histories.items() if h)
     return figure(520, 210, f"Distance during the optimisation: {alt}.", parts, "curve")

@@ -7,61 +7,77 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
 from attribution.report import Report, RunRecord
+from attribution.wording import VERBAL_SCALE
 from reports import views
 from reports.calibration_view import CalibrationView
-from reports.words import VERDICTS, css_string, interval, number, ordinal, percent, plain, printable, score
+from reports.pictures import Pictures
+from reports.plots import Plots
+from reports.texts import READING, READING_RATIOS, RULES, TEXTS, fill, shown
+from reports.words import VERDICTS, css_string, interval, number, ordinal, percent, plain, printable, score, short
 
 TEMPLATES = Path(__file__).parent / "templates"
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )  # the locale's names would differ from machine to machine
 
 
-def render_html(report: Report, case: Path, report_json: bytes) -> bytes:
+def render_html(report: Report, case: Path, report_json: bytes, pictures: Pictures | None = None) -> bytes:
     """The page of a report whose pictures lie in the case directory; report_json: the bytes whose hash it states.
 
-    Raises ValueError for a picture that is missing, outside the directory or not a PNG, and for a verdict of no known
-    code.
+    pictures: how the page holds them, by default as Pictures.of says; what they then hold `beside` must be written into
+    the case directory. Raises ValueError for a picture that is missing, outside the directory or not a PNG, and for a
+    verdict of no known code.
     """
+    return _render(report, report_json, pictures or Pictures.of(report, case), paper=False).encode()
+
+
+def render_paper(report: Report, case: Path, report_json: bytes) -> str:
+    """The same page for printing: without script, its pictures inside, every plot complete. Raises as render_html."""
+    return _render(report, report_json, Pictures(case, embedded=True), paper=True)
+
+
+def _render(report: Report, report_json: bytes, pictures: Pictures, paper: bool) -> str:
     calibration = CalibrationView.of(report) if report.calibration else None
     metric = _metric(report)
-    shown = [views.view_image(place, report, calibration, metric) for place in range(1, len(report.images) + 1)]
+    plots = Plots(report, calibration, metric, once=not paper)
+    images = views.view_images(report, calibration, plots, pictures)
     report_sha256 = hashlib.sha256(report_json).hexdigest()
     styles = [_asset("report.css"), _page_footer(report.run, report_sha256)]
     script = _asset("report.js")
-    page = _environment().get_template("report.html.j2").render(
+    return _environment().get_template("report.html.j2").render(
         report=report,
         run=report.run,
-        title=f"latentprint report: case {report.run.case or 'without a name'}",
+        title=TEXTS["title"].format(name=report.run.case or "without a name"),
         styles=[Markup(s) for s in styles],
         style_hashes=[_csp_hash(s) for s in styles],
-        script=Markup(script),
+        script=None if paper else Markup(script),
         script_hash=_csp_hash(script),
-        data_uri=_picture_reader(case),
+        pictures=pictures,
+        lazy=Markup("" if pictures.embedded else ' loading="lazy"'),
+        backdrops=plots.backdrops,
         cell=_number_cell,
         score=score,
         metric=metric,
-        views=shown,
+        views=images,
         calibrated=calibration is not None,
         calibration=calibration,
         results=views.results(report),
-        strip=views.strip(shown, calibration is not None),
-        verdict_counts=views.verdict_counts(shown),
-        truth_table=views.truth_table(shown),
-        errors=[v for v in shown if v.key == "out-of-scope"],
+        strip=views.strip(images, calibration is not None),
+        verdict_counts=views.verdict_counts(images),
+        truth_table=views.truth_table(images),
+        errors=[v for v in images if v.key == "out-of-scope"],
         controls_sentence=_controls_sentence(report.run),
         report_sha256=report_sha256,
-        reading=_reading(calibration is not None, metric),
+        reading=READING + (READING_RATIOS if calibration else ()),
+        rules=RULES,
+        scale=VERBAL_SCALE,
     )  # fmt: skip
-    return page.encode()
 
 
 @cache
@@ -73,7 +89,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        finalize=_finalize,
+        finalize=shown,
     )
     environment.filters |= {
         "number": number,
@@ -81,15 +97,13 @@ def _environment() -> jinja2.Environment:
         "plain": plain,
         "percent": percent,
         "ordinal": ordinal,
+        "moment": _moment,
+        "brief": lambda text: short(text, views.LONGEST_NAME),
+        "shell": shlex.quote,
+        "fill": fill,
     }
-    environment.filters |= {"moment": _moment, "shell": shlex.quote}
-    environment.globals |= {"words": VERDICTS}
+    environment.globals |= {"words": VERDICTS, "t": {name: Markup(text) for name, text in TEXTS.items()}}
     return environment
-
-
-def _finalize(value: Any) -> Any:
-    """What the templates write in the place of a value: text without invisible characters; markup as it is."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @cache
@@ -103,36 +117,12 @@ def _csp_hash(text: str) -> str:
 
 def _page_footer(run: RunRecord, report_sha256: str) -> str:
     """The printed page's footer: case and hash on the left, page numbers on the right."""
-    words = f"Case {printable(run.case) or 'without a name'}   ·   report.json SHA-256 {report_sha256}"
+    words = f"Case {printable(short(run.case, 48)) or 'without a name'}   ·   report.json SHA-256 {report_sha256}"
     style = 'font: 7.5pt "Liberation Sans", Arial, sans-serif; color: #5f5d58; vertical-align: top; padding-top: 3mm;'
     return (
         f"@page {{ @bottom-left {{ content: {css_string(words)}; width: 85%; {style} }} "
         f'@bottom-right {{ content: counter(page) " / " counter(pages); {style} }} }}'
     )
-
-
-def case_file(case: Path, name: str) -> Path:
-    """A file that report.json names. Raises ValueError for one that is missing or outside the case directory."""
-    top = Path(case).resolve()
-    path = (top / name).resolve()
-    if not path.is_relative_to(top):
-        raise ValueError(f"report.json: found file {name!r}, expected a path inside the case directory")
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file, expected one that report.json names")
-    return path
-
-
-def _picture_reader(case: Path) -> Callable[[str], str]:
-    """A function from a path inside the case directory to the picture as a data: URI."""
-
-    def read(name: str) -> str:
-        path = case_file(case, name)
-        data = path.read_bytes()
-        if not data.startswith(PNG_SIGNATURE):
-            raise ValueError(f"{path}: found a file that is not a PNG, expected a picture that report.json names")
-        return f"data:image/png;base64,{base64.b64encode(data).decode()}"
-
-    return read
 
 
 def _number_cell(value: float | None, written: Callable[[float | None], str] = number) -> Markup:
@@ -165,14 +155,3 @@ def _controls_sentence(run: RunRecord) -> str:
         f"{n} image{'' if n == 1 else 's'} of the calibration, projected again, drifted by at most {number(drift)}, "
         f"{kept} the tolerance of {number(run.controls_tolerance)}"
     )
-
-
-def _reading(calibrated: bool, metric: str) -> str:
-    said = f"Distance: {metric} between the image and its re-synthesis by the nearest candidate; 0 means equal."
-    if calibrated:
-        said += (
-            " log10 LR: how much more probable the findings are if that candidate produced the image than if the "
-            "alternative is true, as a power of ten; see Propositions. p (generated): the share of the candidate's own "
-            "images that lie as far or farther. p (real): the share of known real images that score as high or higher."
-        )
-    return said

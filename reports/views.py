@@ -1,28 +1,43 @@
 """What the report's page shows of each image and of all of them: order, words, figures, tables."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
 from attribution.report import CandidateEvidence, ImageReport, Report
-from attribution.wording import VERBAL_SCALE, verbal
+from attribution.wording import verbal
 from reports.calibration_view import CalibrationView, CrossTable
-from reports.figures import Mark, optimisation_curve, verbal_ladder
-from reports.words import VERDICTS, join, number, plain, score
+from reports.pictures import NoisePicture, Pictures
+from reports.plots import Plots
+from reports.texts import FACTS, TEXTS
+from reports.words import VERDICTS, join, number, plain, score, short
 
 LARGE = 256  # above this side a picture is shown smaller than its pixels, and may be smoothed
+LONGEST_NAME = 160  # characters of a file's name as shown; the whole of it is in the evidence in full
+DENSE = 60  # with more images thumbnails are small, and the page builds an image's part when it is opened
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What intake found a file to say of itself: (word, value), and the words for what it looked for in vain."""
+
+    found: list[tuple[str, Any]]
+    absent: list[str]
 
 
 @dataclass(frozen=True)
 class ImageView:
     """One image on the page. best: the evidence of k* (without a score: of the smallest distance); None without any.
 
-    candidates: best first; histogram and ladder are None where the image has no evidence from the calibration.
+    name: its path without the folders that all images share. candidates: best first. file_facts: None where the report
+    has none. histogram and ladder are None where the image has no evidence from the calibration.
     """
 
     number: int
+    name: str
     image: ImageReport
     key: str
     word: str
@@ -33,14 +48,12 @@ class ImageView:
     rank_value: str
     large: bool
     facts: list[tuple[str, str]]
+    file_facts: FileFacts | None
+    thumbnail: str | None
+    noise: NoisePicture | None
     histogram: Markup | None
     ladder: Markup | None
     curve: Markup | None
-
-    @property
-    def others(self) -> list[CandidateEvidence]:
-        """The candidates after the first."""
-        return self.candidates[1:]
 
 
 @dataclass(frozen=True)
@@ -52,10 +65,30 @@ class Strip:
     cut: str | None
     below: list[ImageView]
     unranked: list[ImageView]
+    dense: bool
 
 
-def view_image(place: int, report: Report, calibration: CalibrationView | None, metric: str) -> ImageView:
-    """The view of the report's image number `place`, counted from 1."""
+def view_images(
+    report: Report, calibration: CalibrationView | None, plots: Plots, pictures: Pictures
+) -> list[ImageView]:
+    """The views of all images. Raises ValueError for a picture that can't be shown, and a verdict of no known code."""
+    common = _common_folder([image.path for image in report.images])
+    return [
+        _view_image(place, image.path[len(common) :], report, calibration, plots, pictures)
+        for place, image in enumerate(report.images, 1)
+    ]
+
+
+def _common_folder(paths: Sequence[str]) -> str:
+    """What all paths begin with, up to a slash: of the first and last in order, as all others lie between them."""
+    first, last = min(paths, default=""), max(paths, default="")
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[: first.rfind("/", 0, same) + 1]
+
+
+def _view_image(
+    place: int, name: str, report: Report, calibration: CalibrationView | None, plots: Plots, pictures: Pictures
+) -> ImageView:
     image = report.images[place - 1]
     word = VERDICTS.get(image.verdict.code)
     if word is None:
@@ -68,6 +101,7 @@ def view_image(place: int, report: Report, calibration: CalibrationView | None, 
     sides = [c.resolution for c in report.candidates] if best else [image.width or 0, image.height or 0]
     return ImageView(
         number=place,
+        name=short(name, LONGEST_NAME),
         image=image,
         key=word.key,
         word=word.word,
@@ -78,10 +112,22 @@ def view_image(place: int, report: Report, calibration: CalibrationView | None, 
         rank_value=_rank_value(image, best, calibration is not None),
         large=max(sides) > LARGE,
         facts=_facts(image, best, known) if known and best else [],
-        histogram=known.histogram(best.name, metric, best.lpips) if known and best else None,
-        ladder=_ladder(ordered) if known and best else None,
-        curve=optimisation_curve({c.name: c.history for c in ordered}, best.name, metric) if best else None,
+        file_facts=_file_facts(getattr(image, "facts", None)),
+        thumbnail=pictures.thumbnail(image.thumbnail) if image.thumbnail else None,
+        noise=pictures.noise(best) if best else None,
+        histogram=plots.histogram(best) if known and best else None,
+        ladder=plots.ladder(ordered) if known and best else None,
+        curve=plots.curve(ordered) if best else None,
     )
+
+
+def _file_facts(facts: Mapping[str, Any] | None) -> FileFacts | None:
+    """Known facts in plain words, others under their own names."""
+    if not facts:
+        return None
+    words = {name: FACTS.get(name, name.replace("_", " ")) for name in facts}
+    found = [(words[name], value) for name, value in facts.items() if value not in (None, [], {})]
+    return FileFacts(found, [words[name] for name, value in facts.items() if value is None])
 
 
 def _headline(image: ImageReport, word: str) -> str:
@@ -110,14 +156,6 @@ def _facts(image: ImageReport, best: CandidateEvidence, known: CalibrationView) 
     return facts
 
 
-def _ladder(candidates: Sequence[CandidateEvidence]) -> Markup | None:
-    best = candidates[0]
-    if best.log10_lr is None or best.log10_lr_bounds is None:
-        return None
-    marks = [Mark(c.name, c.log10_lr, c is best) for c in candidates if c.log10_lr is not None]
-    return verbal_ladder(marks, (best.log10_lr_bounds[0], best.log10_lr_bounds[1]), VERBAL_SCALE.steps, best.name)
-
-
 def _rank_value(image: ImageReport, best: CandidateEvidence | None, calibrated: bool) -> str:
     """What the strip shows below a thumbnail: the score, without a calibration the distance."""
     if image.score is None:
@@ -127,16 +165,15 @@ def _rank_value(image: ImageReport, best: CandidateEvidence | None, calibrated: 
 
 def strip(views: Sequence[ImageView], calibrated: bool) -> Strip:
     """The thumbnails in order of the score, with the place of the threshold."""
-    ordered = sorted(views, key=lambda v: (*v.rank, v.number))
+    ordered, dense = sorted(views, key=lambda v: (*v.rank, v.number)), len(views) > DENSE
     if not calibrated:
-        return Strip("All images, smallest distance first", [], None, [], ordered)
+        return Strip(TEXTS["strip_distances"], [], None, [], ordered, dense)
     above = [v for v in ordered if v.rank[0] == 0 and v.rank[1] < 0]
     unranked = [v for v in ordered if v.rank[0] > 0]
     thresholds = sorted({v.image.threshold for v in ordered if v.image.threshold is not None})
     cut = "T = " + join([score(t) for t in thresholds], "or") if thresholds else None
-    return Strip(
-        "All images, highest score T first", above, cut, ordered[len(above) : len(ordered) - len(unranked)], unranked
-    )
+    below = ordered[len(above) : len(ordered) - len(unranked)]
+    return Strip(TEXTS["strip_scored"], above, cut, below, unranked, dense)
 
 
 def results(report: Report) -> list[dict[str, object]]:

@@ -81,11 +81,20 @@ def short(name: str, most: int) -> str:
 
 
 def printable(text: str) -> str:
-    """Text from outside without what could break a line, hide, or turn the direction of what follows: U+FFFD there."""
+    """Text from outside without what could break a line, hide, or turn the direction of what follows: U+FFFD there.
+
+    So are combining marks on one letter beyond the fourth, which would cover the lines above and below.
+    """
     if text.isascii() and text.isprintable():
         return text
     hidden = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, invisible and bidi marks, lone surrogates, separators
-    return "".join("\ufffd" if unicodedata.category(c) in hidden else c for c in text)
+    marks, written = 0, []
+    for character in text:
+        category = unicodedata.category(character)
+        marks = marks + 1 if category in ("Mn", "Me") else 0
+        if marks <= 5:  # the fifth stands for the rest
+            written.append("\ufffd" if category in hidden or marks == 5 else character)
+    return "".join(written)
 
 
 def css_string(text: str) -> str:

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save
 
 from attribution.assembly import summarize
 from attribution.calibration import Calibration, fit_calibration
@@ -202,10 +203,14 @@ def make_report(images: list[ImageReport], calibrated: bool = True) -> Report:
 
 
 def write_projections(report: Report, case: Path) -> Report:
-    """The files that the report names beside the pictures, with a word in each."""
+    """The files that the report names beside the pictures: small latent codes with noise maps."""
     (case / "projections").mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(3)
+    maps = {f"noise_{i:02d}": rng.normal(size=(side, side)) for i, side in enumerate((4, 8, 8, 16, 16))}
+    tensors = {"w": np.zeros(8)} | maps
+    data = save({name: tensor.astype(np.float32) for name, tensor in tensors.items()})
     for row in (row for image in report.images for row in image.candidates):
-        (case / row.projection).write_bytes(row.name.encode())
+        (case / row.projection).write_bytes(data)
     return report
 
 
@@ -220,3 +225,26 @@ def five_images(case: Path) -> Report:
         unexamined("broken.jpg", "found a truncated file", FileError("unreadable", "found a truncated file")),
     ]
     return write_projections(make_report(images), case)
+
+
+def many_images(case: Path, n: int) -> Report:
+    """n images of drawn distances, and pictures of 64 x 64 pixels for every 50th, which the others share."""
+    rng = np.random.default_rng(7)
+    pictures = [write_pictures(case, f"many-{i}", *_smooth_pictures(rng)) for i in range(max(n // 50, 1))]
+    images = []
+    for i in range(n):
+        near, far = float(rng.lognormal(np.log(0.03), 0.9)), float(rng.lognormal(np.log(0.16), 0.2))
+        distances = [near, far] if i % 3 else [far, near]
+        truth = None if i % 5 else NAMES[0 if i % 3 else 1]
+        images.append(
+            examined(f"seized/folder {i % 7}/image {i:05d}.png", distances, pictures[i % len(pictures)], truth)
+        )
+    return write_projections(make_report(images), case)
+
+
+def _smooth_pictures(rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A target and a re-synthesis for each name, of about the PNG size of a small generator's images."""
+    ramp = np.linspace(0, 160, 64, dtype=np.float64)
+    target = ramp[:, None, None] + rng.uniform(0, 60, 3) + rng.normal(0, 4, (64, 64, 3))
+    near, far = target + rng.normal(0, 3, target.shape), 220 - target
+    return target.astype(np.uint8), [x.clip(0, 255).astype(np.uint8) for x in (near, far)]
