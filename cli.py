@@ -539,11 +539,21 @@ def evaluate(
 
 
 @app.command()
-def report(case: Annotated[Path, typer.Argument(metavar="CASE", help="A case directory made by attribute.")]) -> None:
-    """Write the report of a case directory again from its report.json."""
+def report(
+    case: Annotated[Path, typer.Argument(metavar="CASE", help="A case directory made by attribute.")],
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the table as CSV.")] = None,
+    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the table as Parquet.")] = None,
+) -> None:
+    """Write the report of a case directory again from its report.json; its table too, where asked for."""
     from reports.case import read_report, write_report
+    from reports.table import write_csv, write_parquet
 
-    written = write_report(read_report(case), case)
+    found = read_report(case)
+    for write, path in ((write_csv, csv), (write_parquet, parquet)):
+        if path:
+            write(found, path, case)  # before the manifest, which lists a table that lies in the case
+            stdout.print(f"table: {_plain(str(path))}", markup=False)
+    written = write_report(found, case)
     stdout.print(f"report: {_plain(str(case / 'report.html'))}", markup=False)
     _print_written(written)
 
