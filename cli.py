@@ -755,16 +755,23 @@ def _aspect(text: str) -> tuple[int, int]:
 def report(
     case: Annotated[Path, typer.Argument(metavar="CASE", help="A case directory made by attribute.")],
     pdf: Annotated[bool, typer.Option(help="Write report.pdf too: PDF/A-3 with report.json attached.")] = False,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the table as CSV.")] = None,
+    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the table as Parquet.")] = None,
 ) -> None:
-    """Write the report of a case directory again from its report.json."""
+    """Write the report of a case directory again from its report.json; as a PDF or a table too, where asked for."""
     from reports.case import read_report, write_report
     from reports.pdf import write_pdf
+    from reports.table import write_csv, write_parquet
 
     found = read_report(case)
     if pdf:
         with stderr.status("drawing the PDF"):
             path = write_pdf(found, case, (case / "report.json").read_bytes())
         stdout.print(f"PDF: {_plain(str(path))}", markup=False)
+    for write, table in ((write_csv, csv), (write_parquet, parquet)):
+        if table:
+            write(found, table, case)  # before the manifest, which lists a table that lies in the case
+            stdout.print(f"table: {_plain(str(table))}", markup=False)
     written = write_report(found, case)
     stdout.print(f"report: {_plain(str(case / 'report.html'))}", markup=False)
     _print_written(written)

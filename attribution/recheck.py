@@ -99,7 +99,7 @@ def _verdict_of(item: str, problems: list[str], unchecked: list[str], otherwise:
 def _claims(report: Report) -> Iterator[Claim]:
     for image in report.images:
         for row in image.candidates:
-            yield Claim(str(image.pixels_sha256), row.name, row.target_sha256, row.seed)
+            yield Claim(str(image.pixels_sha256), row.name, row.target_sha256, row.seed, row.projection_sha256)
     for control in report.run.controls or []:
         seed = image_seed(report.run.seed, control.pixels_sha256)
         for name, distance in control.distances.items():
@@ -114,7 +114,7 @@ def _report_problems(facts: CaseFacts) -> Iterator[str]:
     files = [(image.path, image.sha256) for image in report.images]
     labels = {name: getattr(run, name) for name in ("case", "exhibit", "examiner")}
     yield from differences(run.id, run_id(run.started, files, settings), "run.id")
-    yield from differences(labels, settings.get("labels"), "run.labels")
+    yield from differences(labels, settings.get("labels"), "run")
     yield from differences([run.seed, run.device], [settings["seed"], settings.get("device")], "run.seed and device")
     yield from differences(run.controls_tolerance, CONTROLS_TOLERANCE, "run.controls_tolerance")
     yield from differences(

@@ -13,6 +13,7 @@ from attribution.findings import LEVEL_TOLERANCE
 from attribution.rerendering import Measured, rerender
 from generator import LPIPS
 from generator.decoding import Limits, decode, pixels_sha256
+from generator.files import file_sha256
 
 LARGEST_FILE = 2**28  # bytes of a picture: one of 1024 x 1024 pixels has four million
 BATCH = 4  # see projector.TOGETHER
@@ -20,12 +21,16 @@ BATCH = 4  # see projector.TOGETHER
 
 @dataclass(frozen=True)
 class Claim:
-    """What a report says of one projection's files. key: SHA-256 of the image's pixels; name: the candidate's."""
+    """What a report says of one projection's files. key: SHA-256 of the image's pixels; name: the candidate's.
+
+    projection_sha256: of the file, None where the report doesn't say.
+    """
 
     key: str
     name: str
     target_sha256: str
     seed: int
+    projection_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,8 @@ def remake(
         own = [claim for claim in unique if claim.name == name]
         for first in range(0, len(own), BATCH):
             batch = own[first : first + BATCH]
-            made |= _remake_batch(case, batch, candidate, network)
+            for key, remade in _remake_batch(case, batch, candidate, network).items():
+                made.setdefault(key, remade)  # an image may be a control too: what the report says of it comes first
             events.on_step(len(batch))
     return made
 
@@ -69,7 +75,7 @@ def _remake_batch(
     measured = rerender(candidate, [p for _, p, _ in ready], np.stack([t for _, _, t in ready]), lpips)
     for (claim, projection, target), again in zip(ready, measured, strict=True):
         problems, level = _compare_pictures(case, claim, candidate, target, again.pixels)
-        problems += _metadata_problems(claim, candidate, projection)
+        problems += _projection_problems(case, claim, candidate, projection)
         made[claim.key, claim.name] = Remade(problems, again, level)
     return made
 
@@ -127,8 +133,11 @@ def _largest(one: np.ndarray, other: np.ndarray) -> int:
     return int(np.abs(one.astype(np.int16) - other).max())
 
 
-def _metadata_problems(claim: Claim, candidate: Candidate, stored: StoredProjection) -> Iterator[str]:
+def _projection_problems(case: Path, claim: Claim, candidate: Candidate, stored: StoredProjection) -> Iterator[str]:
+    """What the stored search says of itself, against the claim."""
     path = evidence_paths(claim.key, claim.name, candidate.resolution)["projection"]
+    if claim.projection_sha256 and (sha256 := file_sha256(case / path)) != claim.projection_sha256:
+        yield f"{path}: found SHA-256 {sha256}, expected {claim.projection_sha256} of report.json"
     for name, expected in (
         ("generator_sha256", candidate.sha256),
         ("target_sha256", claim.target_sha256),

@@ -24,8 +24,9 @@ REWRITTEN = (
     "(--manifest), a manifest that was rewritten together with the files can't be told from the first one."
 )
 NOT_REPEATED = (
-    "Not repeated: the search itself (history), what the suspects' own files show (compare their SHA-256), "
-    "the calibration's measurements, and what only the run knew (times, command, environment, known origins)."
+    "Not repeated: the search itself (history), the suspects' decoding, cropping and resizing (intake; compare the "
+    "files' SHA-256), the calibration's measurements, and what only the run knew (times, command, environment, known "
+    "origins)."
 )
 
 
@@ -66,7 +67,7 @@ def verify_case(
     if report and (unknown := [name for name in candidates or {} if name not in {c.name for c in report.candidates}]):
         known = ", ".join(c.name for c in report.candidates)
         raise ValueError(f"--candidate: found {unknown[0]}, expected a candidate of the report: {known}")
-    findings = _check_files(case, manifest_sha256)
+    findings = check_files(case, manifest_sha256)
     findings += check_signature(case, public, report.run.signer if report else None)
     findings += of_report
     if report:
@@ -89,7 +90,7 @@ def _read(case: Path) -> tuple[Report | None, list[Finding]]:
     return report, [Finding("report.json", True, f"is valid by its schema, {report.schema}")]
 
 
-def _check_files(case: Path, expected: str | None) -> list[Finding]:
+def check_files(case: Path, expected: str | None) -> list[Finding]:
     """The manifest, and every file against it."""
     path = case / MANIFEST
     if not path.is_file():
