@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageFile, JpegImagePlugin, TiffImagePlugin
 
-from generator.containers import chunks, nearest_jpeg_quality
+from generator.containers import chunks, nearest_jpeg_quality, one_line
+from generator.credentials import read_manifest
 from generator.decoding import DEFAULT_LIMITS, UPRIGHT, Decoded, Limits, decode, open_image, own_pillow_settings
 
 Facts = dict[str, Any]
@@ -190,10 +191,17 @@ def thumbnail_difference(thumbnail: np.ndarray, pixels: np.ndarray) -> float:
 
 
 def _c2pa(data: bytes, image: ImageFile.ImageFile, xmp: bytes | None) -> Facts | None:
-    """Whether the file has a box for a C2PA manifest, or names one elsewhere; what it says is not checked."""
+    """Whether the file has a box for a C2PA manifest, or names one elsewhere; manifest: what the extra reads of it."""
     box, size = _c2pa_box(data, image)
     remote = b"dcterms:provenance" in (xmp or b"")
-    return {"box": box, "bytes": size, "remote_reference": remote} if box or remote else None
+    if not box and not remote:
+        return None
+    facts: Facts = {"box": box, "bytes": size, "remote_reference": remote, "manifest": None, "problem": None}
+    try:
+        facts["manifest"] = read_manifest(data, str(image.format)) if box else None
+    except Exception as error:  # c2pa's own exceptions, and what an odd manifest's JSON leads to
+        facts["problem"] = one_line(str(error) or type(error).__name__)
+    return facts
 
 
 def _c2pa_box(data: bytes, image: ImageFile.ImageFile) -> tuple[str | None, int]:
