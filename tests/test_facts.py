@@ -22,7 +22,7 @@ from tests.image_files import PIXELS, chunk, saved
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
 REMOTE = b'<x:xmpmeta dcterms:provenance="https://example.org/m.c2pa"/>'
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-KINDS = ("exif", "icc", "xmp", "jpeg", "thumbnail", "trailing_bytes", "c2pa")
+KINDS = ("exif", "icc", "xmp", "jpeg", "thumbnail", "trailing_bytes", "c2pa", "enlarged_by")
 
 
 def facts_of(data: bytes) -> Facts:
@@ -102,6 +102,13 @@ def test_jpeg_tables_are_told_with_their_quality():
     own = facts_of(saved(PIXELS, "JPEG", qtables=[[7] * 64]))["jpeg"]
     assert own["standard_table"] is False and own["tables"] == [[7] * 64]
     assert facts_of(saved(PIXELS, "JPEG", progressive=True))["jpeg"]["progressive"] is True
+
+
+@pytest.mark.parametrize(("across", "down", "side"), [(1, 1, None), (4, 4, 4), (4, 6, 2), (3, 2, None)])
+def test_pixels_repeated_in_squares_are_told(across, down, side):
+    pixels = PIXELS.repeat(down, axis=0).repeat(across, axis=1)
+    assert facts_of(saved(pixels))["enlarged_by"] == side
+    assert facts_of(saved(np.zeros((8, 8, 3), np.uint8)))["enlarged_by"] is None
 
 
 def test_trailing_bytes_are_told():
