@@ -4,8 +4,10 @@ from pathlib import Path
 
 from attribution.engine import SILENT, Events, ProjectionSettings, ProjectionTask, load_candidates, project_batch
 from attribution.evidence_files import write_projection
-from attribution.intake import prepare_target, suspect_from_bytes
+from attribution.intake import SuspectFile, prepare_target, read_suspect
+from attribution.listing import json_safe
 from generator import LPIPS
+from generator.isolation import DecodingProcess
 
 
 def project_file(
@@ -24,7 +26,8 @@ def project_file(
     (candidate,) = load_candidates({"generator": generator}, device, {"generator": encoder} if encoder else None)
     if not image.is_file():
         raise ValueError(f"{image}: no such file, expected an image")
-    suspect = suspect_from_bytes(image.read_bytes(), str(image))
+    with DecodingProcess() as decoding:
+        suspect = read_suspect(SuspectFile(json_safe(str(image)), str(image)), decode=decoding.decode)
     if suspect.error:
         raise ValueError(f"{image}: {suspect.error.message}")
     target = prepare_target(suspect, candidate.generator.resolution, "refuse")

@@ -5,13 +5,15 @@ Facts for the examiner to read. Metadata can be written by anyone: nothing here 
 
 import hashlib
 import io
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageFile, JpegImagePlugin, TiffImagePlugin
 
-from generator.containers import chunks, nearest_jpeg_quality
+from generator.containers import chunks, nearest_jpeg_quality, one_line
+from generator.credentials import read_manifest
 from generator.decoding import DEFAULT_LIMITS, UPRIGHT, Decoded, Limits, decode, open_image, own_pillow_settings
 
 Facts = dict[str, Any]
@@ -37,10 +39,11 @@ _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 def read_facts(data: bytes, decoded: Decoded) -> Facts:
     """The facts of a file that was decoded, JSON-able; never raises.
 
-    Keys exif, icc, xmp, jpeg, thumbnail, trailing_bytes, c2pa: an object each, None where the file has none. problems:
-    which of them could not be read.
+    Keys exif, icc, xmp, jpeg, thumbnail, trailing_bytes, c2pa: an object each, None where the file has none.
+    enlarged_by: `block_side` of the pixels, None where that is 1. problems: which of all these could not be read.
     """
-    facts: Facts = dict.fromkeys(("exif", "icc", "xmp", "jpeg", "thumbnail", "trailing_bytes", "c2pa"))
+    names = ("exif", "icc", "xmp", "jpeg", "thumbnail", "trailing_bytes", "c2pa", "enlarged_by")
+    facts: Facts = dict.fromkeys(names)
     problems: list[str] = []
 
     def collect(name: str, read: Callable[[], Any]) -> None:
@@ -62,6 +65,7 @@ def read_facts(data: bytes, decoded: Decoded) -> Facts:
         problems.append(f"file: {type(error).__name__}")
         return facts | {"problems": problems}
     collect("thumbnail", lambda: _thumbnail(exif, decoded))
+    collect("enlarged_by", lambda: side if (side := block_side(decoded.pixels)) > 1 else None)
     trailing = next((t for t in decoded.transforms if t["step"] == "trailing_bytes"), None)
     facts["trailing_bytes"] = trailing and {"count": trailing["count"], "sha256": trailing["sha256"]}
     return facts | {"problems": problems}
@@ -189,11 +193,30 @@ def thumbnail_difference(thumbnail: np.ndarray, pixels: np.ndarray) -> float:
     return min(float(np.abs(np.asarray(a, np.int16) - np.asarray(b, np.int16)).mean()) for a, b in pairs)
 
 
+def block_side(pixels: np.ndarray) -> int:
+    """The largest k for which uint8 [H, W, 3] pixels are k x k blocks of one colour each; 1 for a single colour.
+
+    Above 1 a smaller image was enlarged by repeating its pixels.
+    """
+    rows = np.flatnonzero((pixels[1:] != pixels[:-1]).any(axis=(1, 2))) + 1
+    columns = np.flatnonzero((pixels[:, 1:] != pixels[:, :-1]).any(axis=(0, 2))) + 1
+    if len(rows) + len(columns) == 0:
+        return 1
+    return math.gcd(pixels.shape[0], pixels.shape[1], *map(int, rows), *map(int, columns))
+
+
 def _c2pa(data: bytes, image: ImageFile.ImageFile, xmp: bytes | None) -> Facts | None:
-    """Whether the file has a box for a C2PA manifest, or names one elsewhere; what it says is not checked."""
+    """Whether the file has a box for a C2PA manifest, or names one elsewhere; manifest: what the extra reads of it."""
     box, size = _c2pa_box(data, image)
     remote = b"dcterms:provenance" in (xmp or b"")
-    return {"box": box, "bytes": size, "remote_reference": remote} if box or remote else None
+    if not box and not remote:
+        return None
+    facts: Facts = {"box": box, "bytes": size, "remote_reference": remote, "manifest": None, "problem": None}
+    try:
+        facts["manifest"] = read_manifest(data, str(image.format)) if box else None
+    except Exception as error:  # c2pa's own exceptions, and what an odd manifest's JSON leads to
+        facts["problem"] = one_line(str(error) or type(error).__name__)
+    return facts
 
 
 def _c2pa_box(data: bytes, image: ImageFile.ImageFile) -> tuple[str | None, int]:

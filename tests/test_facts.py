@@ -1,8 +1,11 @@
 """What files say besides their pixels, against files written with known metadata."""
 
 import hashlib
+import importlib.util
 import json
 import struct
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +16,13 @@ from PIL import Image, ImageCms
 from generator.containers import FORMATS
 from generator.decoding import decode
 from generator.facts import THUMBNAIL_TOLERANCE, Facts, read_facts, thumbnail_difference
+from generator.isolation import DecodingProcess
 from tests.image_files import PIXELS, chunk, saved
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
 REMOTE = b'<x:xmpmeta dcterms:provenance="https://example.org/m.c2pa"/>'
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-KINDS = ("exif", "icc", "xmp", "jpeg", "thumbnail", "trailing_bytes", "c2pa")
+KINDS = ("exif", "icc", "xmp", "jpeg", "thumbnail", "trailing_bytes", "c2pa", "enlarged_by")
 
 
 def facts_of(data: bytes) -> Facts:
@@ -100,6 +104,13 @@ def test_jpeg_tables_are_told_with_their_quality():
     assert facts_of(saved(PIXELS, "JPEG", progressive=True))["jpeg"]["progressive"] is True
 
 
+@pytest.mark.parametrize(("across", "down", "side"), [(1, 1, None), (4, 4, 4), (4, 6, 2), (3, 2, None)])
+def test_pixels_repeated_in_squares_are_told(across, down, side):
+    pixels = PIXELS.repeat(down, axis=0).repeat(across, axis=1)
+    assert facts_of(saved(pixels))["enlarged_by"] == side
+    assert facts_of(saved(np.zeros((8, 8, 3), np.uint8)))["enlarged_by"] is None
+
+
 def test_trailing_bytes_are_told():
     facts = facts_of(saved(PIXELS) + b"more")
     assert facts["trailing_bytes"] == {"count": 4, "sha256": hashlib.sha256(b"more").hexdigest()}
@@ -171,8 +182,41 @@ def test_a_c2pa_box_in_webp_and_a_manifest_elsewhere_are_found():
     data = saved(PIXELS, "WEBP", xmp=REMOTE)
     longer = data + b"C2PA" + struct.pack("<I", len(JUMB)) + JUMB
     facts = facts_of(data[:4] + struct.pack("<I", len(longer) - 8) + longer[8:])
-    assert facts["c2pa"] == {"box": "WEBP C2PA", "bytes": len(JUMB), "remote_reference": True}
-    assert facts_of(data)["c2pa"] == {"box": None, "bytes": 0, "remote_reference": True}
+    found = [{name: f["c2pa"][name] for name in ("box", "bytes", "remote_reference")} for f in (facts, facts_of(data))]
+    assert found[0] == {"box": "WEBP C2PA", "bytes": len(JUMB), "remote_reference": True}
+    assert found[1] == {"box": None, "bytes": 0, "remote_reference": True}
+    assert facts["c2pa"]["manifest"] is None and facts["problems"] == []  # the box holds no manifest
+
+
+SIGNED = (Path(__file__).parent / "data" / "c2pa.jpg").read_bytes()  # signed with c2pa-python by a made-up authority
+HAS_C2PA = importlib.util.find_spec("c2pa") is not None
+
+
+def test_a_manifest_is_found_without_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+    c2pa = facts_of(SIGNED)["c2pa"]
+    assert c2pa["box"] == "JPEG APP11 (JUMBF)" and c2pa["bytes"] > 10_000
+    assert (c2pa["manifest"], c2pa["problem"]) == (None, None)
+
+
+@pytest.mark.skipif(not HAS_C2PA, reason="the extra c2pa is not installed")
+def test_a_manifest_is_read_and_a_changed_file_told():
+    manifest = facts_of(SIGNED)["c2pa"]["manifest"]
+    source = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+    assert (manifest["state"], manifest["failures"]) == ("Valid", ["signingCredential.untrusted"])
+    assert (manifest["claim_generator"], manifest["issuer"]) == ("a test", "test")
+    assert manifest["source_types"] == [source]
+    changed = bytearray(SIGNED)
+    changed[-20] ^= 1  # a pixel's code
+    manifest = facts_of(bytes(changed))["c2pa"]["manifest"]
+    assert manifest["state"] == "Invalid" and "assertion.dataHash.mismatch" in manifest["failures"]
+
+
+@pytest.mark.skipif(not HAS_C2PA, reason="the extra c2pa is not installed")
+def test_a_manifest_is_read_within_the_decoding_processs_bounds():
+    with DecodingProcess() as process:
+        facts = process.decode(SIGNED).facts
+    assert facts is not None and facts["c2pa"]["manifest"]["state"] == "Valid"
 
 
 EXIF_JPEG = saved(PIXELS, "JPEG", exif=exif_with_thumbnail(saved(PIXELS, "JPEG")), xmp=XMP, icc_profile=ICC)

@@ -7,6 +7,7 @@ import pickle
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attribution.intake import (
+    IntakeSettings,
     Stratum,
     Suspect,
     SuspectFile,
@@ -25,9 +27,11 @@ from attribution.intake import (
     read_suspect,
     suspect_from_bytes,
 )
+from attribution.pipeline import IntakeRecord, _slim
 from generator.containers import ImageError
 from generator.decoding import Limits, pixels_sha256
 from generator.images import encode_png
+from generator.isolation import DecodingProcess
 from tests.image_files import PIXELS, saved
 
 PNG = saved(PIXELS)
@@ -271,6 +275,25 @@ def test_no_content_makes_reading_raise(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.png"
     path.write_bytes(content)
     assert read_suspect(SuspectFile("any.png", str(path))).error is not None
+
+
+def test_files_that_are_alike_share_what_is_said_of_them(tmp_path):
+    fill(tmp_path, ["a.png", "b.png"])
+    fill(tmp_path, ["c.jpg"], saved(PIXELS, "JPEG"))
+    shared: dict[str, Any] = {}
+    with DecodingProcess() as process:
+        suspects = [read_suspect(file, decode=process.decode) for file in list_suspects([tmp_path])]
+    slim = [_slim(IntakeRecord(SuspectFile(s.path, s.path), s, ()), shared).suspect for s in suspects]
+    assert slim == suspects and [s.facts for s in slim] == [s.facts for s in suspects]
+    assert slim[0].facts is slim[1].facts and slim[0].intake[0] is slim[1].intake[0]
+    assert slim[2].facts is not slim[0].facts
+
+
+def test_intake_settings_are_checked():
+    with pytest.raises(ValueError, match="--frame: found 0, expected 1 or more"):
+        IntakeSettings(frame=0)
+    with pytest.raises(ValueError, match="--max-files: found 0, expected 1 or more"):
+        IntakeSettings(max_files=0)
 
 
 def test_a_generated_image_comes_through_intake_unchanged():
