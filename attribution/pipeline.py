@@ -49,9 +49,9 @@ from generator.containers import ImageError
 from generator.isolation import DecodingProcess
 from generator.squares import square_side
 
-# The search is chaotic in rounding errors: with other threads, kernels or processors single distances differed by .006
-# in the mean and .020 at most (8 projections at 64x64 in 60 steps; .013 and .073 of 40 in 40 steps), in the calibration
-# as in a case. So the controls can show that something is grossly wrong, such as other pixels, weights or schedules.
+# The search amplifies rounding: kernels that add in another order, as another processor's do, moved single distances by
+# .006 in the mean and .020 at most (8 projections at 64x64 in 60 steps; .013 and .073 of 40 in 40 steps), in the
+# calibration as in a case. So the controls can show that something is grossly wrong, such as other pixels or weights.
 CONTROLS_TOLERANCE = 0.15
 
 

@@ -24,8 +24,8 @@ from generator.squares import square_side
 
 NUMBERS = ("lpips", "lpips_start", "mse", "ssim")
 FAILED = -1.0  # the distance of a control whose projection failed
-_STRATUM = re.compile(r"(png|jpeg|webp|avif)(?: q(\d{1,3}))?, scale [0-9.e+-]+")
-_CODECS = {"PNG": "png", "BMP": "png", "GIF": "png", "JPEG": "jpeg", "MPO": "jpeg", "AVIF": "avif"}
+_STRATUM = re.compile(r"(png|jpeg|webp|avif|heif)(?: q(\d{1,3}))?, scale [0-9.e+-]+")
+_CODECS = {"PNG": "png", "BMP": "png", "GIF": "png", "JPEG": "jpeg", "MPO": "jpeg", "AVIF": "avif", "HEIF": "heif"}
 Again = Mapping[tuple[str, str], Remade]
 
 
