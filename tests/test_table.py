@@ -2,12 +2,16 @@
 
 import csv
 import io
+import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 
+import cli
+from reports.case import write_report
 from reports.table import COLUMNS, write_csv, write_parquet
 from tests.report_cases import NAMES, SCRIPT_PATH, five_images
 
@@ -58,3 +62,17 @@ def test_a_table_never_takes_the_place_of_evidence(tmp_path: Path, name: str) ->
     for write in (write_csv, write_parquet):
         with pytest.raises(ValueError, match="found a place of the case's own files"):
             write(report, case / name, case)
+
+
+def test_report_writes_the_tables_and_lists_one_that_lies_in_the_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = tmp_path / "case"
+    write_report(five_images(case), case)
+    options = ["--csv", str(case / "table.csv"), "--parquet", str(tmp_path / "table.parquet")]
+    monkeypatch.setattr(sys, "argv", ["latentprint", "report", str(case), *options])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0 and "table.csv" in capsys.readouterr().out
+    assert len(read(case / "table.csv")) == pyarrow.parquet.read_table(tmp_path / "table.parquet").num_rows == 8
+    assert "table.csv" in json.loads((case / "manifest.json").read_text())["files"]
