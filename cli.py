@@ -757,9 +757,13 @@ def report(
     pdf: Annotated[bool, typer.Option(help="Write report.pdf too: PDF/A-3 with report.json attached.")] = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the table as CSV.")] = None,
     parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the table as Parquet.")] = None,
+    case_uco: Annotated[
+        Path | None, typer.Option("--case-uco", metavar="FILE", help="Also write the findings as CASE/UCO JSON-LD.")
+    ] = None,
 ) -> None:
-    """Write the report of a case directory again from its report.json; as a PDF or a table too, where asked for."""
+    """Write the report of a case directory again from its report.json; as a PDF, table or graph too, where asked."""
     from reports.case import read_report, write_report
+    from reports.case_uco import write_case_uco
     from reports.pdf import write_pdf
     from reports.table import write_csv, write_parquet
 
@@ -768,10 +772,14 @@ def report(
         with stderr.status("drawing the PDF"):
             path = write_pdf(found, case, (case / "report.json").read_bytes())
         stdout.print(f"PDF: {_plain(str(path))}", markup=False)
-    for write, table in ((write_csv, csv), (write_parquet, parquet)):
-        if table:
-            write(found, table, case)  # before the manifest, which lists a table that lies in the case
-            stdout.print(f"table: {_plain(str(table))}", markup=False)
+    for kind, write, file in (
+        ("table", write_csv, csv),
+        ("table", write_parquet, parquet),
+        ("CASE/UCO", write_case_uco, case_uco),
+    ):
+        if file:
+            write(found, file, case)  # before the manifest, which lists a file that lies in the case
+            stdout.print(f"{kind}: {_plain(str(file))}", markup=False)
     written = write_report(found, case)
     stdout.print(f"report: {_plain(str(case / 'report.html'))}", markup=False)
     _print_written(written)

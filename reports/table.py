@@ -71,7 +71,7 @@ def write_csv(report: Report, path: Path, case: Path) -> None:
     Text that a spreadsheet would calculate gets an apostrophe before it, and invisible characters become U+FFFD.
     Raises ValueError for a path that is a file of the case.
     """
-    _require_free(path, case)
+    require_free(path, case)
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="")
     writer.writeheader()
@@ -88,7 +88,7 @@ def _cell(value: Any) -> Any:
 
 def write_parquet(report: Report, path: Path, case: Path) -> None:
     """Write the table as Parquet, texts as they are. Raises ValueError as `write_csv`, and where pyarrow is missing."""
-    _require_free(path, case)
+    require_free(path, case)
     try:
         import pyarrow
         import pyarrow.parquet
@@ -102,11 +102,11 @@ def write_parquet(report: Report, path: Path, case: Path) -> None:
     write_atomically(path, buffer.getvalue().to_pybytes())
 
 
-def _require_free(path: Path, case: Path) -> None:
-    """A table may lie in the case directory, but not in the place of the evidence."""
+def require_free(path: Path, case: Path) -> None:
+    """An export may lie in the case directory, but not in the place of the evidence. Raises ValueError there."""
     place, top = path.resolve(), Path(case).resolve()
     if not place.is_relative_to(top):
         return
     inside = place.relative_to(top)
     if len(inside.parts) != 1 or inside.name in RESERVED or inside.name.startswith("run.sqlite"):
-        raise ValueError(f"{path}: found a place of the case's own files, expected another for the table")
+        raise ValueError(f"{path}: found a place of the case's own files, expected another")
