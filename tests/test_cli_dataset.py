@@ -44,9 +44,8 @@ def test_what_was_packed_and_what_was_left_out(dataset, tmp_path: Path) -> None:
     lines = out.splitlines()
     assert lines[0].startswith("content SHA-256: ") and len(lines[0]) == 17 + 64
     assert lines[1] == f"2 images in 2 classes, 1 left out: {tmp_path / 'out.zip'}"
-    assert [line for line in err.splitlines() if "found" in line] == [
-        "b/bad.jpg: found text, expected a PNG, JPEG, WEBP, TIFF, BMP, GIF or AVIF image"
-    ]
+    (sentence,) = [line for line in err.splitlines() if "found" in line]
+    assert sentence.startswith("b/bad.jpg: found text, expected a PNG, JPEG, WEBP, TIFF, BMP, GIF")
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         assert json.loads(archive.read("dataset.json")) == {"labels": [["a/1.png", 0], ["b/2.png", 1]]}
     first = (tmp_path / "out.zip").read_bytes()
