@@ -151,6 +151,10 @@ def attribute(
     letterbox: Annotated[
         bool, typer.Option("--letterbox", help="Add black bars to images that are not square.")
     ] = False,
+    landmarks: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='JSON {"file": [[x, y], ...]}, 68 or 5 points: cut faces out as FFHQ does.'),
+    ] = None,
     recursive: Annotated[bool, typer.Option(help="Search folders to the bottom.")] = True,
     frame: Annotated[
         int | None,
@@ -168,14 +172,14 @@ def attribute(
     """Examine every image of PATH... against the candidate generators and write a report to DIR."""
     from attribution import load_calibration
     from attribution.intake import IntakeSettings
+    from attribution.landmarks import Landmarks
     from attribution.pipeline import CaseLabels
     from attribution.settings import projection_settings
     from generator.decoding import Limits
     from reports.signing import read_private_key
 
     key = read_private_key(sign) if sign else None
-    if crop and letterbox:
-        raise ValueError("--crop: found --letterbox too, expected one of them")
+    shape = _shape(crop, letterbox, landmarks)
     known = load_calibration(calibration) if calibration else None
     _attribute(
         paths,
@@ -184,7 +188,8 @@ def attribute(
         key,
         settings=projection_settings(known, steps, lpips, precision, seed, batch_size),
         calibration=known,
-        shape="crop" if crop else "letterbox" if letterbox else "refuse",
+        shape=shape,
+        landmarks=Landmarks.read(landmarks) if landmarks else None,
         intake=IntakeSettings(
             Limits(max_pixels, max_megabytes * 2**20, max_seconds),
             frame=frame,
@@ -720,10 +725,8 @@ def dataset(
 
     if out.suffix != ".zip":
         raise ValueError(f"--out: found {out}, expected a file that ends in .zip")
-    chosen = [name for name, given in [("crop", crop), ("letterbox", letterbox), ("landmarks", landmarks)] if given]
-    if len(chosen) > 1:
-        raise ValueError(f"--{chosen[0]}: found --{chosen[1]} too, expected one of them")
-    shape = chosen[0] if crop or letterbox else "refuse"
+    shape = _shape(crop, letterbox, landmarks)
+    shape = "refuse" if landmarks else shape
     settings = PackingSettings(resolution, shape, _aspect(aspect) if aspect else None, upscale)
     images = open_image_set(path, _list(split))
     labels = folder_labels(images) if label_folders else stored_labels(images)
@@ -742,6 +745,14 @@ def dataset(
     classes = f" in {packed.classes} classes" if labels is not None else ""
     stdout.print(f"content SHA-256: {packed.sha256}", markup=False)
     stdout.print(f"{packed.images} images{classes}, {packed.left_out} left out: {_plain(str(out))}", markup=False)
+
+
+def _shape(crop: bool, letterbox: bool, landmarks: Path | None) -> str:
+    """The option that says how an image becomes square, "refuse" without one. Raises ValueError for two."""
+    chosen = [name for name, given in [("crop", crop), ("letterbox", letterbox), ("landmarks", landmarks)] if given]
+    if len(chosen) > 1:
+        raise ValueError(f"--{chosen[0]}: found --{chosen[1]} too, expected one of them")
+    return chosen[0] if chosen else "refuse"
 
 
 def _aspect(text: str) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from attribution.listing import SuspectFile as SuspectFile
 from attribution.listing import json_safe, open_zip
 from attribution.listing import list_suspects as list_suspects
 from attribution.report import FileError
+from generator.alignment import FaceCrop, align_face, face_crop
 from generator.colour import Transform
 from generator.containers import ImageError
 from generator.decoding import DEFAULT_LIMITS, Decoded, Limits, decode, pixels_sha256
@@ -57,7 +58,7 @@ class Suspect:
     """One image under examination. error: why there are no pixels; refusal: why decoded pixels are not examined.
 
     sha256 is of the file's bytes (None where they could not be read); pixels uint8 [height, width, 3], canonical; facts
-    as `generator.facts` has them, None where the decoder gives none.
+    as `generator.facts` has them, None where the decoder gives none; landmarks: of its face, where some were given.
     """
 
     path: str
@@ -73,6 +74,7 @@ class Suspect:
     facts: dict[str, Any] | None = field(default=None, compare=False)
     error: FileError | None = None
     refusal: str | None = None
+    landmarks: Any = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def _read_hashed(stream: IO[bytes], max_bytes: int) -> tuple[str, bytes | None]:
     return digest.hexdigest(), None if size > max_bytes else bytes(kept)
 
 
-def estimate_stratum(suspect: Suspect, side_after_crop: int, resolution: int) -> Stratum:
+def estimate_stratum(suspect: Suspect, side_after_crop: float, resolution: int) -> Stratum:
     """The history that the file shows: codec, JPEG quality, and scale = side_after_crop / resolution.
 
     side_after_crop: `prepare_side` of the suspect. Raises ValueError for one that was not decoded.
@@ -208,22 +210,36 @@ def _quality_gap(quality: int | None, other: int | None) -> float:
     return abs(quality - other)
 
 
-def prepare_side(suspect: Suspect, shape: str = "refuse") -> int:
-    """The side of the square that `prepare_target` makes of a decoded suspect before it is resized.
+def prepare_side(suspect: Suspect, shape: str = "refuse") -> float:
+    """The side in the image's pixels of the square that `prepare_target` makes of a decoded suspect.
 
     Raises ImageError ("refused") for a shape that does not fit, ValueError for a suspect without pixels.
     """
     if suspect.width is None or suspect.height is None:
         raise ValueError(f"{suspect.path}: found no decoded pixels, expected some to make a target of")
+    if shape == "landmarks":
+        return _face(suspect).size
     return square_side(suspect.width, suspect.height, shape)
 
 
 def prepare_target(suspect: Suspect, resolution: int, shape: str = "refuse") -> Target:
     """A decoded suspect -> the square that is projected into a generator of this resolution.
 
+    shape: as `fit_square` has it, or "landmarks": the suspect's face is cut out as FFHQ's were, by `align_face`.
     Raises ImageError ("refused") for a shape that does not fit, ValueError for a suspect without pixels.
     """
     if suspect.pixels is None:
         raise ValueError(f"{suspect.path}: found no decoded pixels, expected some to make a target of")
+    if shape == "landmarks":
+        crop = _face(suspect)
+        pixels = align_face(suspect.pixels, crop, resolution)
+        return Target(pixels, pixels_sha256(pixels), (crop.transform(resolution),))
     pixels, transforms = fit_square(suspect.pixels, resolution, shape)
     return Target(pixels, pixels_sha256(pixels), transforms)
+
+
+def _face(suspect: Suspect) -> FaceCrop:
+    """Raises ImageError ("refused") where there are no landmarks, or none of a face."""
+    if suspect.landmarks is None:
+        raise ImageError("refused", "found no landmarks for it, expected them in the file of --landmarks")
+    return face_crop(suspect.landmarks)

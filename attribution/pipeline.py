@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,9 +34,11 @@ from attribution.intake import (
     SuspectFile,
     estimate_stratum,
     list_suspects,
+    prepare_side,
     prepare_target,
     read_suspect,
 )
+from attribution.landmarks import Landmarks
 from attribution.listing import json_safe
 from attribution.projector import Projection
 from attribution.provenance import environment, tool_version
@@ -47,7 +48,6 @@ from attribution.store import RunStore
 from attribution.wording import limitations, propositions
 from generator.containers import ImageError
 from generator.isolation import DecodingProcess
-from generator.squares import square_side
 
 # The search amplifies rounding: kernels that add in another order, as another processor's do, moved single distances by
 # .006 in the mean and .020 at most (8 projections at 64x64 in 60 steps; .013 and .073 of 40 in 40 steps), in the
@@ -87,6 +87,7 @@ def attribute(
     settings: ProjectionSettings,
     calibration: Calibration | None = None,
     shape: str = "refuse",
+    landmarks: Landmarks | None = None,
     intake: IntakeSettings = DEFAULT_INTAKE,
     device: str = "cpu",
     labels: CaseLabels = BLANK,
@@ -101,8 +102,9 @@ def attribute(
     new, empty, or holds that run; it may lie among the suspects, whom its content never joins.
     Files are decoded in a process of their own, so that one which ends its decoder ends nothing else.
     settings: must be the calibration's where one is given. shape: "refuse", "crop" or "letterbox" for images that are
-    not square. truths: known origin by file name, shown in the report. encoders: by the name of the candidate whose
-    searches begin there. Raises ValueError for wrong usage, before any projection.
+    not square, or "landmarks": faces are cut out by `landmarks`. truths: known origin by file name, for the report.
+    encoders: by the name of the candidate whose searches begin there. Raises ValueError for wrong usage, before any
+    projection.
     """
     require_names(candidate_files)
     require_place(out)
@@ -126,14 +128,24 @@ def attribute(
         "labels": written,
         "device": device,
     }
+    points: dict[str, Any] = {}
+    if landmarks:
+        points = landmarks.by_file([file.path for file in files])
+        recorded["landmarks"] = landmarks.sha256
     version, libraries = tool_version(), environment(device)
     with open_case(out, recorded, {"latentprint": version} | libraries) as store, DecodingProcess() as decoding:
-        read = partial(read_suspect, limits=intake.limits, frame=intake.frame, decode=decoding.decode)
+
+        def read(file: SuspectFile) -> Suspect:
+            suspect = read_suspect(file, intake.limits, intake.frame, decoding.decode)
+            return replace(suspect, landmarks=points.get(file.path))
+
         if calibration is not None:
             calibration.save(out / "calibration.json")
         started = store.first("run", "started", _now())
         shared: dict[str, Any] = {}
         records = [_slim(_read(file, candidates, shape, read), shared) for file in files]
+        if landmarks:
+            _require_one_face(records, calibration)
         content = _digest_of(records)
         _project_missing(records, candidates, settings, calibration, shape, read, out, store, events)
         controls = control_records(calibration, candidates, order, store)
@@ -217,9 +229,25 @@ def _read(file: SuspectFile, candidates: Sequence[Candidate], shape: str, read: 
             transforms += prepare_target(suspect, resolution, shape).transforms
     except ImageError as error:
         return IntakeRecord(file, replace(suspect, pixels=None, refusal=error.message), ())
-    side = square_side(suspect.pixels.shape[1], suspect.pixels.shape[0], shape)
+    side = prepare_side(suspect, shape)
     strata = tuple(estimate_stratum(suspect, side, c.generator.resolution) for c in candidates)
     return IntakeRecord(file, replace(suspect, pixels=None, intake=tuple(transforms)), strata)
+
+
+def _require_one_face(records: Sequence[IntakeRecord], calibration: Calibration | None) -> None:
+    """Raise ValueError where the same pixels, which are projected once, are to be cut in two ways."""
+    first: dict[str | None, Suspect] = {}
+    controls = {control.pixels_sha256 for control in calibration.controls} if calibration else set()
+    for suspect in (r.suspect for r in records if r.strata):
+        if suspect.pixels_sha256 in controls:
+            found = f"found the pixels of {suspect.path} among the calibration's controls"
+            raise ValueError(f"--landmarks: {found}, expected an image that is none")
+        other = first.setdefault(suspect.pixels_sha256, suspect)
+        if other.landmarks != suspect.landmarks:
+            raise ValueError(
+                f"--landmarks: found other points for {suspect.path} than for {other.path}, expected the same for the "
+                "same pixels"
+            )
 
 
 def _slim(record: IntakeRecord, shared: dict[str, Any]) -> IntakeRecord:

@@ -18,6 +18,7 @@ from attribution.projector import ProjectionConfig, image_seed
 from attribution.recheck_files import Claim, Remade, remake
 from attribution.report import CandidateEvidence, CandidateRecord, ControlRecord, ImageReport, Report
 from attribution.settings import calibrated_order, require_settings
+from attribution.verdict import OUT_OF_SCOPE
 from attribution.wording import limitations, propositions
 from generator.containers import ImageError
 from generator.squares import square_side
@@ -171,7 +172,8 @@ def _row_problems(
         "seed": image_seed(facts.report.run.seed, key),
         "steps": facts.settings.config.steps,
     }
-    if (image.width, image.height) == (resolution, resolution):  # then nothing was cropped or resized
+    whole = (image.width, image.height) == (resolution, resolution)
+    if whole and facts.shape != "landmarks":  # then nothing was cropped or resized
         expected["target_sha256"] = key
     found = asdict(row)
     yield from differences({name: found[name] for name in expected}, expected, here)
@@ -233,7 +235,7 @@ def _suspect(image: ImageReport, facts: CaseFacts) -> tuple[Suspect, list[Stratu
     if image.width is None or image.height is None or image.pixels_sha256 is None:
         raise ValueError("width, height, pixels_sha256: found null, expected those of an image that was decoded")
     try:
-        side = square_side(image.width, image.height, facts.shape)
+        side = _side(image, facts.shape)
     except ImageError as refusal:
         return replace(suspect, refusal=refusal.message), []
     match = _STRATUM.fullmatch(image.stratum or "")
@@ -241,6 +243,21 @@ def _suspect(image: ImageReport, facts: CaseFacts) -> tuple[Suspect, list[Stratu
         raise ValueError(f"stratum: found {image.stratum!r}, expected that of a {image.format} file")
     quality = int(match[2]) if match[2] else None
     return suspect, [Stratum(match[1], quality, side / c.resolution) for c in facts.report.candidates]
+
+
+def _side(image: ImageReport, shape: str) -> float:
+    """The side of the square before resizing. Raises ImageError where the image was refused for having none.
+
+    The landmarks are not in the case: a face's crop is taken from the record of it, and a refusal from its statement.
+    """
+    if shape != "landmarks":
+        return square_side(int(image.width or 0), int(image.height or 0), shape)
+    sizes = [step.get("size") for step in image.intake if step.get("step") == "align_face"]
+    if not sizes:
+        raise ImageError("refused", image.verdict.statement.removeprefix(OUT_OF_SCOPE).removesuffix("."))
+    if isinstance(sizes[0], bool) or not isinstance(sizes[0], int | float):
+        raise ValueError(f"intake: found align_face with size {sizes[0]!r}, expected a number")
+    return float(sizes[0])
 
 
 def _check_control(place: int, facts: CaseFacts, again: Again) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -50,11 +51,19 @@ class RunStore:
         self.put_all(kind, {key: value})
 
     def put_all(self, kind: str, values: dict[str, Any]) -> None:
-        """Write JSON values by key, all of them or, if the process is killed, none."""
+        """Write JSON values by key, all of them or, if the process is killed or the disk full, none.
+
+        Raises OSError that names the file.
+        """
         rows = [(kind, key, json.dumps(value, allow_nan=False)) for key, value in values.items()]
-        self.connection.execute("BEGIN")
-        self.connection.executemany("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", rows)
-        self.connection.execute("COMMIT")
+        try:
+            self.connection.execute("BEGIN")
+            self.connection.executemany("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", rows)
+            self.connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            with suppress(sqlite3.Error):  # it may have been rolled back already
+                self.connection.rollback()
+            raise OSError(f"{self.path}: could not be written ({error}), expected space and a writable file") from error
 
     def first(self, kind: str, key: str, value: Any) -> Any:
         """The value that was written first: the stored one, or this one after storing it."""

@@ -7,6 +7,7 @@ from attribution.report import ImageVerdict
 from attribution.wording import of_this_image, times
 
 RULE_VERSION = "latentprint.verdict/1"
+OUT_OF_SCOPE = "The image is out of scope: "  # how the statement begins
 CODES = ("SUPPORTS", "SUPPORTS_GROUP", "UNRESOLVED", "NOT_SUPPORTED", "INCONCLUSIVE", "OUT_OF_SCOPE")
 
 
@@ -53,7 +54,7 @@ def decide(evidence: Evidence, names: Sequence[str], decision: DecisionSettings,
 
 def out_of_scope(reason: str) -> ImageVerdict:
     """The image could not be examined. reason: a clause without a full stop."""
-    return ImageVerdict("OUT_OF_SCOPE", None, None, f"The image is out of scope: {reason}.")
+    return ImageVerdict("OUT_OF_SCOPE", None, None, f"{OUT_OF_SCOPE}{reason}.")
 
 
 def inconclusive(reason: str) -> ImageVerdict:

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from generator.colour import Transform
 from generator.containers import ImageError
 
 OVERSAMPLING = 4  # the paper's 4096 for 1024
@@ -26,6 +27,13 @@ class FaceCrop:
     size: float
     right: np.ndarray
     up: np.ndarray
+
+    def transform(self, resolution: int) -> Transform:
+        """The record of `align_face` with this crop: what it needs to be done again."""
+        vectors = {name: getattr(self, name).tolist() for name in ("centre", "right", "up")}
+        filters = {"filter": "bilinear, then box", "oversampling": _oversampling(self.size, resolution)}
+        beyond = {"beyond_the_edges": "mirrored and blurred"}
+        return {"step": "align_face", "size": self.size, **vectors, **filters, **beyond, "to": [resolution, resolution]}
 
 
 def read_landmarks(path: Path) -> dict[str, Any]:
@@ -99,13 +107,17 @@ def align_face(pixels: np.ndarray, crop: FaceCrop, resolution: int) -> np.ndarra
     corners = [crop.centre + crop.size / 2 * (a * crop.right + b * crop.up) for a in (-1, 1) for b in (-1, 1)]
     first, last = np.floor(np.min(corners, axis=0)).astype(int) - 1, np.ceil(np.max(corners, axis=0)).astype(int) + 1
     region = _extended(pixels, first, last, crop.size)
-    side = resolution * max(OVERSAMPLING, ceil(crop.size / resolution))
+    side = resolution * _oversampling(crop.size, resolution)
     step_right, step_down = crop.size / side * crop.right, -crop.size / side * crop.up
     start = crop.centre - first - (side - 1) / 2 * (step_right + step_down)  # the centre of the result's first pixel
     matrix = np.stack([step_right, step_down, start], axis=1)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(region, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return cv2.resize(warped, (resolution, resolution), interpolation=cv2.INTER_AREA)
+
+
+def _oversampling(size: float, resolution: int) -> int:
+    return max(OVERSAMPLING, ceil(size / resolution))
 
 
 def _extended(pixels: np.ndarray, first: np.ndarray, last: np.ndarray, size: float) -> np.ndarray:

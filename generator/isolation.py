@@ -189,7 +189,10 @@ def serve() -> NoReturn:
     """The process itself: answer requests on standard input until it ends."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDWR)
-    _write(answers, "ready")
+    try:
+        _write(answers, "ready")
+    except BrokenPipeError:  # who asked was killed meanwhile
+        os._exit(0)
     for descriptor in (0, 1, 2):  # what a decoder prints is the file's text
         os.dup2(null, descriptor)
     if sys.platform != "win32":

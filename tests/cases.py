@@ -13,11 +13,11 @@ from generator.sampling import sample_images
 TINY = GeneratorConfig(resolution=16, z_dim=8, w_dim=8, mapping_layers=2, channel_base=128, channel_max=8)
 
 
-def tiny_generator(path: Path, seed: int) -> Path:
+def tiny_generator(path: Path, seed: int, config: GeneratorConfig = TINY) -> Path:
     """Write a small random generator whose images vary with z."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        G = Generator(TINY)
+        G = Generator(config)
         for layer in G.synthesis.layers:
             layer.noise_strength.data.fill_(0.05)
     save_generator(G, path, {"trained_by": "a test"})

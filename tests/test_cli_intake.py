@@ -8,10 +8,14 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
 import cli
+from attribution.engine import SILENT
+from generator.alignment import align_face, face_crop
+from reports.verify import verify_case
 from tests.cases import tiny_generator, write_samples
 from tests.image_files import saved
 from tests.test_isolation import FAULTS
@@ -186,3 +190,49 @@ def test_names_that_are_no_unicode_come_from_lists_too(attribute: Attribute, fol
     (folder / "list.csv").write_bytes(b"path\nx\xff.png\n")
     assert attribute(folder / "list.csv", "--out", tmp_path / "case")[0] == 0
     assert images_of(tmp_path / "case")["x\\udcff.png"]["error"] is None
+
+
+def test_faces_are_cut_out_by_landmarks_recorded_and_verified(attribute: Attribute, folder: Path) -> None:
+    case, points = folder.parent / "case", folder.parent / "points.json"
+    five = [[6.0, 6.0], [10.0, 6.0], [8.0, 8.0], [6.5, 10.0], [9.5, 10.0]]
+    shutil.copy(folder / "a-1.png", folder / "same.png")
+    Image.open(folder / "a-1.png").rotate(90).save(folder / "b.png")
+    flat = [[1.0, 1.0]] * 5
+    points.write_text(json.dumps({"a-1.png": five, "same.png": five, str(folder / "b.png"): flat, "b.png": five}))
+    assert attribute(folder, "--landmarks", points, "--out", case)[0] == 0
+    found = images_of(case)
+    pixels = np.asarray(Image.open(folder / "a-1.png"))
+    crop = face_crop(five)
+    target = np.asarray(Image.open(case / found["a-1.png"]["candidates"][0]["target"]))
+    assert np.array_equal(target, align_face(pixels, crop, 16))
+    (step,) = [step for step in found["a-1.png"]["intake"] if step["step"] == "align_face"]
+    assert (step["size"], step["centre"], step["to"]) == (crop.size, crop.centre.tolist(), [16, 16])
+    for name, words in {
+        "a-2.png": "found no landmarks for it",
+        "b.png": "found landmarks of eyes and mouth in",
+    }.items():
+        assert found[name]["verdict"]["code"] == "OUT_OF_SCOPE" and words in found[name]["verdict"]["statement"]
+    findings = verify_case(case, {}, None, None, "cpu", SILENT).findings
+    assert not [finding for finding in findings if finding.holds is False]
+    points.write_text(json.dumps({"a-1.png": five}))
+    code, _, err = attribute(folder, "--landmarks", points, "--out", case)
+    assert code == 2 and "holds a run with landmarks" in sentence(err)
+
+
+def test_landmarks_that_are_ambiguous_or_no_json_are_refused(
+    attribute: Attribute, folder: Path, tmp_path: Path
+) -> None:
+    points, other = tmp_path / "points.json", [[6, 5], [10, 6], [8, 8], [6, 10], [9, 10]]
+    five = [[6, 6], [10, 6], [8, 8], [6, 10], [9, 10]]
+    (folder / "deeper").mkdir()
+    shutil.copy(folder / "a-1.png", folder / "deeper" / "a-1.png")
+    for content, words in {
+        json.dumps({"a-1.png": five}): "found points for a-1.png, which several images are called, expected",
+        json.dumps({f"{folder}/a-1.png": five, "a-1.png": other}): "found other points for",
+        "[": "points.json: found no JSON that can be read",
+    }.items():
+        points.write_text(content)
+        code, _, err = attribute(folder, "--landmarks", points, "--out", tmp_path / "case")
+        assert code == 2 and words in sentence(err)
+    code, _, err = attribute(folder, "--landmarks", points, "--crop", "--out", tmp_path / "case")
+    assert code == 2 and "--crop: found --landmarks too, expected one of them" in sentence(err)
