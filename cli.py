@@ -31,6 +31,7 @@ stdout = Console(highlight=False, soft_wrap=True)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 BATCH_SIZE = 8
+INTERRUPTED = 130  # what typer returns after Ctrl-C
 
 CandidateOption = Annotated[
     list[str],
@@ -67,6 +68,8 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a file's name need not fit the terminal's encoding
     try:
         code = app(args=[a for a in arguments if a != "--debug"], standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except (typer.TyperException, ValueError) as error:
         _fail(error, 2, debug)
@@ -394,7 +397,7 @@ def generate(
         int | None, typer.Option(help="The class, of a conditional generator; default: one drawn from the seed.")
     ] = None,
 ) -> None:
-    """Write one PNG per seed; noise comes from the same seed."""
+    """Write one PNG per seed; noise comes from the same seed. A file of other content is never replaced."""
     from generator import load_generator
     from generator.files import write_atomically
     from generator.images import encode_png
@@ -406,7 +409,10 @@ def generate(
     for first in range(0, len(numbers), 64):
         chunk = numbers[first : first + 64]
         for seed, pixels in zip(chunk, sample_images(G, chunk, psi, label=label), strict=True):
-            write_atomically(out / f"seed{seed:06d}.png", encode_png(pixels))
+            path, data = out / f"seed{seed:06d}.png", encode_png(pixels)
+            if path.exists() and path.read_bytes() != data:
+                raise ValueError(f"--out: found {path} with other content, expected another folder or the same options")
+            write_atomically(path, data)
     stdout.print(f"{len(numbers)} images: {out}", markup=False)
 
 
@@ -433,8 +439,9 @@ def import_(
     from generator.importers import import_checkpoint, inspect_checkpoint
 
     if inspect:
-        _print_inspection(inspect_checkpoint(file, which, channel_order), as_json)
-        return
+        found = inspect_checkpoint(file, which, channel_order)
+        _print_inspection(found, as_json)
+        raise typer.Exit(0 if found.container else 1)
     if out is None or out.suffix != ".safetensors":
         raise ValueError(f"--out: found {out or 'nothing'}, expected a file that ends in .safetensors, or --inspect")
     imported = import_checkpoint(file, which, channel_order)

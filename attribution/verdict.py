@@ -62,6 +62,17 @@ def inconclusive(reason: str) -> ImageVerdict:
     return ImageVerdict("INCONCLUSIVE", None, None, f"The findings don't suffice for a conclusion: {reason}.")
 
 
+def _better_by_ratio(evidence: Evidence, names: Sequence[str], alternative: str) -> str:
+    """What to add where the score points to one candidate and the likelihood ratio speaks for another."""
+    strongest = max(range(len(names)), key=lambda j: evidence.log10_lr[j])
+    if strongest == evidence.k_star or evidence.log10_lr[strongest] <= 0:
+        return ""
+    return (
+        f"; score and ratio disagree, for they are about {times(evidence.log10_lr[strongest])} times more probable if "
+        f"{names[strongest]} produced it than if {alternative}"
+    )
+
+
 def _why_inconclusive(
     evidence: Evidence, names: Sequence[str], decision: DecisionSettings, fitting: Sequence[int], alternative: str
 ) -> str:
@@ -74,7 +85,7 @@ def _why_inconclusive(
             likelier = f"if {of_this_image(alternative)} than if {names[k]} produced it"
         return (
             f"they are about {times(ratio)} times more probable {likelier}; {times(decision.lambda_)} times in favour "
-            f"of {names[k]} are asked for"
+            f"of {names[k]} are asked for{_better_by_ratio(evidence, names, alternative)}"
         )
     if evidence.score > evidence.threshold:
         fits = _listed(names[j] for j in fitting)

@@ -61,11 +61,14 @@ TEXTS = {
     "file": "File",
     "candidate": "Candidate",
     "distance": "Distance",
-    "reading_distance": "Distance: {metric} between the image and its re-synthesis by the nearest candidate; 0 means "
-    "equal.",
+    "reading_distance": "Distance: {metric} between the image and its re-synthesis by the candidate in the table, the "
+    "one that it is closest to; 0 means equal.",
     "reading_ratio": "log10 LR: how much more probable the findings are if that candidate produced the image than if "
     "the alternative is true, as a power of ten; see Propositions. p (generated): the share of the candidate's own "
-    "images that lie as far or farther. p (real): the share of known real images that score as high or higher.",
+    "images that lie as far or farther. p (real): the share of known real images that score as high or higher. Both "
+    "count the image itself, (1 + count) of (1 + n), and so are never 0. Score T: how close the image is to its "
+    "closest candidate, measured by the distances that this candidate's own images have; the table names that "
+    "candidate, which need not have the smallest distance.",
     # one image
     "images": "The images, one by one",
     "unprinted": "So many images are printed only when asked for: open “All images, one by one” and print from there, "

@@ -260,6 +260,24 @@ def test_study_separation_prints_and_writes_its_table(world: Path, tmp_path: Pat
     assert json.loads((tmp_path / "other" / "separation.json").read_text())["verdicts"] is None
 
 
+def test_generate_replaces_no_other_file(world: Path, tmp_path: Path) -> None:
+    arguments = ["generate", "--generator", world / "a.safetensors", "--seeds", "1", "--out", tmp_path]
+    assert run(*arguments)[0] == 0 and run(*arguments)[0] == 0
+    before = (tmp_path / "seed000001.png").read_bytes()
+    code, _, err = run(*arguments, "--psi", 0.1)
+    assert code == 2 and "seed000001.png with other content" in err
+    assert (tmp_path / "seed000001.png").read_bytes() == before
+
+
+def test_interrupting_says_how_to_go_on(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("generator.sampling.sample_images", interrupt)
+    code, _, err = run("generate", "--generator", world / "a.safetensors", "--out", tmp_path)
+    assert code == 1 and "interrupted; the same command goes on" in err
+
+
 def test_project_and_generate(world: Path, tmp_path: Path) -> None:
     image, generator = world / "suspects" / "a-1.png", world / "a.safetensors"
     code, out, _ = run("project", image, "--generator", generator, "--out", tmp_path / "p", "--steps", 3)

@@ -92,6 +92,15 @@ def test_without_other_candidates_there_is_no_margin_to_reach():
     )
 
 
+def test_a_statement_says_where_score_and_ratio_disagree():
+    evidence = replace(SUPPORTED, log10_lr=(2.1, -1.0, -2.0))
+    statement = decide(evidence, NAMES, DECISION, REALS).statement
+    assert "than if emoji-a produced it" in statement
+    assert "130 times more probable if emoji-b produced it than if" in statement
+    weaker = replace(evidence, log10_lr=(-0.2, -1.0, -2.0))
+    assert "disagree" not in decide(weaker, NAMES, DECISION, REALS).statement
+
+
 def test_statements_say_the_ratio_with_its_alternative():
     statement = decide(SUPPORTED, NAMES, DECISION, alternative_sentence(["z", "y"])).statement
     assert "about 140 times more probable if emoji-a produced this image than if it came from" in statement
