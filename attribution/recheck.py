@@ -65,7 +65,7 @@ def recheck(
     try:
         facts = _facts(report, calibration)
     except ValueError as error:
-        return [Finding("report.json", False, str(error))]
+        return [Finding("report.json", False, str(error)), *_unchecked(report)]
     again = remake(case, list(_claims(report)), candidates, facts.settings.lpips, events)
     findings = _verdict_of("report.json", list(_report_problems(facts)), [], "summary, propositions, limitations hold")
     for place, image in enumerate(report.images):
@@ -73,6 +73,14 @@ def recheck(
     for place in range(max(len(report.run.controls or []), len(calibration.controls if calibration else []))):
         findings += _check_control(place, facts, again)
     return findings
+
+
+def _unchecked(report: Report) -> Iterator[Finding]:
+    """Every image and control, where the run's settings don't allow to check them."""
+    items = [f"images[{place}] {image.path}" for place, image in enumerate(report.images)]
+    items += [f"run.controls[{place}]" for place in range(len(report.run.controls or []))]
+    for item in items:
+        yield Finding(item, None, f"{item}: was not checked, because run.settings does not hold")
 
 
 def _facts(report: Report, calibration: Calibration | None) -> CaseFacts:

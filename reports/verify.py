@@ -93,8 +93,9 @@ def _read(case: Path) -> tuple[Report | None, list[Finding]]:
 def check_files(case: Path, expected: str | None) -> list[Finding]:
     """The manifest, and every file against it."""
     path = case / MANIFEST
-    if not path.is_file():
-        return [Finding(MANIFEST, False, f"{MANIFEST}: found no such file, expected the SHA-256 of every other file")]
+    if path.is_symlink() or not path.is_file():
+        found = "a link" if path.is_symlink() else "no such file"
+        return [Finding(MANIFEST, False, f"{MANIFEST}: found {found}, expected the SHA-256 of every other file")]
     found = file_sha256(path)
     findings = []
     if expected is not None and found != expected:

@@ -252,6 +252,23 @@ def test_an_edit_under_a_new_manifest_is_named(world: Path, case: Path, edit: Ca
     assert "manifest.sig: found no such file" in words(verify(case, world, signed=True))
 
 
+def test_wrong_settings_leave_every_image_and_control_named_as_unchecked(world: Path, case: Path) -> None:
+    rewrite(case, lambda content: content["run"]["settings"]["config"].update(steps=3))
+    findings = verify(case, world)
+    assert "steps: found 3" in words(findings)
+    unchecked = [finding.item for finding in findings if finding.holds is None]
+    content = json.loads((case / "report.json").read_text())
+    for i in range(len(content["images"])):
+        assert any(item.startswith(f"images[{i}]") for item in unchecked)
+    assert {f"run.controls[{i}]" for i in range(len(content["run"]["controls"]))} <= set(unchecked)
+
+
+def test_a_manifest_that_is_a_link_is_named(world: Path, case: Path, tmp_path: Path) -> None:
+    (case / "manifest.json").rename(tmp_path / "elsewhere.json")
+    (case / "manifest.json").symlink_to(tmp_path / "elsewhere.json")
+    assert "manifest.json: found a link" in words(verify(case, world))
+
+
 def test_a_likelihood_ratio_that_follows_from_a_wrong_distance_is_named_by_the_rerendering(
     world: Path, case: Path
 ) -> None:
