@@ -230,8 +230,9 @@ def test_classes_from_folders_to_images(
     assert read_provenance(path)["classes"] == ["even", "odd"]
 
     def generate(*arguments: object) -> int:
-        fixed = ["latentprint", "generate", "--generator", path, "--seeds", "0-3", "--out", tmp_path / "images"]
-        monkeypatch.setattr(sys, "argv", list(map(str, [*fixed, *arguments])))
+        fixed = ["latentprint", "generate", "--generator", path, "--seeds", "0-3"]
+        out = tmp_path / f"images-{arguments[-1]}"
+        monkeypatch.setattr(sys, "argv", list(map(str, [*fixed, "--out", out, *arguments])))
         with pytest.raises(SystemExit) as stop:
             cli.main()
         return int(stop.value.code or 0)
@@ -239,7 +240,7 @@ def test_classes_from_folders_to_images(
     images = []
     for label in (0, 1):
         assert generate("--label", label) == 0
-        images.append([(tmp_path / "images" / f"seed{i:06d}.png").read_bytes() for i in range(4)])
+        images.append([(tmp_path / f"images-{label}" / f"seed{i:06d}.png").read_bytes() for i in range(4)])
     assert all(a != b for a, b in zip(*images, strict=True))
     capsys.readouterr()
     assert generate("--label", 2) == 2
