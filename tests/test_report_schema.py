@@ -153,3 +153,11 @@ def test_bytes_are_the_same_after_reading(case: Path) -> None:
     assert report_bytes(report) == (case / "report.json").read_bytes()
     require_schema(dataclasses.asdict(report), "a.json")
     assert not any(math.isnan(c.lpips) for image in report.images for c in image.candidates)
+
+
+def test_the_sample_in_the_repository_is_a_report_of_this_schema() -> None:
+    sample = SCHEMA_FILE.parents[1] / "sample"
+    report = parse_report((sample / "report.json").read_bytes(), sample / "report.json")
+    assert report_bytes(report) == (sample / "report.json").read_bytes()
+    page = (sample / "report.html").read_text(encoding="utf-8")
+    assert report.run.id in page and all(Path(image.path).name in page for image in report.images)
