@@ -49,7 +49,11 @@ OutFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the
 SplitOption = Annotated[
     str, typer.Option("--split", metavar="NAME,...", help="Rows of index.csv with these splits only.")
 ]
-StepsOption = Annotated[int, typer.Option(help="Of the projection; the paper's are 1000.")]
+StepsOption = Annotated[int | None, typer.Option(help="Of the projection; default: the method's.")]
+MethodOption = Annotated[
+    Literal["default", "paper"], typer.Option(help="default: 100 steps, fewer where they suffice; paper: 1000.")
+]
+FullOption = Annotated[bool, typer.Option("--full", help="All steps, also where the verdict is clear before.")]
 Network = Literal["vgg", "alex"]
 LpipsOption = Annotated[Network, typer.Option(help="The distance's network.")]
 PrecisionOption = Annotated[str, typer.Option(help="fp32 or bf16.")]
@@ -144,7 +148,9 @@ def attribute(
     calibration: Annotated[
         Path | None, typer.Option(metavar="FILE", help="From `calibrate`. Without one no verdict is possible.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Of the projection; default 1000, or the calibration's.")] = None,
+    full: FullOption = False,
+    method: MethodOption = "default",
+    steps: Annotated[int | None, typer.Option(help="Default: the calibration's, or the method's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default 0, or the calibration's.")] = None,
     lpips: Annotated[Network | None, typer.Option(help="Default vgg, or the calibration's.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16; default fp32, or the calibration's.")] = None,
@@ -189,7 +195,7 @@ def attribute(
         _named_files(candidate),
         out,
         key,
-        settings=projection_settings(known, steps, lpips, precision, seed, batch_size),
+        settings=projection_settings(known, method, steps, lpips, precision, seed, batch_size),
         calibration=known,
         shape=shape,
         landmarks=Landmarks.read(landmarks) if landmarks else None,
@@ -202,6 +208,7 @@ def attribute(
         device=_device(device),
         labels=CaseLabels(case, exhibit, examiner),
         encoders=_named_files(encoder or []),
+        full=full or method == "paper",
     )
 
 
@@ -255,7 +262,9 @@ def calibrate(
     control_split: Annotated[
         str, typer.Option(metavar="NAME,...", help="Splits whose pixels may go into the file as run controls.")
     ] = "",
-    steps: StepsOption = 1000,
+    method: MethodOption = "default",
+    full: Annotated[bool, typer.Option("--full", help="No rule by which searches stop early.")] = False,
+    steps: StepsOption = None,
     seed: SeedOption = 0,
     lpips: LpipsOption = "vgg",
     precision: PrecisionOption = "fp32",
@@ -272,8 +281,9 @@ def calibrate(
     from attribution.calibration import DecisionSettings
     from attribution.engine import ProjectionSettings
     from attribution.population import Population
-    from attribution.projector import ProjectionConfig
+    from attribution.schedules import ProjectionConfig, require_method, steps_of
 
+    require_method(method, bool(encoder))
     population = Population(
         real=real,
         splits=_list(split),
@@ -286,7 +296,8 @@ def calibrate(
         other=_named_files(other or []),
         control_splits=_list(control_split),
     )
-    settings = ProjectionSettings(ProjectionConfig(steps=steps, precision=precision), lpips, seed, batch_size)
+    config = ProjectionConfig(steps=steps_of(method, steps), precision=precision)
+    settings = ProjectionSettings(config, lpips, seed, batch_size)
     decision = DecisionSettings(alpha=alpha, delta=delta, lambda_=lambda_, mu=mu)
     with _steps_progress("calibrating") as events:
         calibration = run(
@@ -298,6 +309,7 @@ def calibrate(
             _device(device),
             events,
             _named_files(encoder or []),
+            stopping=method != "paper" and not full,
         )
     for name, row in calibration.validation["verdicts"].items():
         stdout.print(f"{name}: {', '.join(f'{code} {n}' for code, n in row.items() if n)}", markup=False)
@@ -319,6 +331,7 @@ def separation(
     noise_weight: Annotated[
         float | None, typer.Option(help="Of the noise regularisation; default: the calibration's.")
     ] = None,
+    full: FullOption = False,
     batch_size: BatchOption = BATCH_SIZE,
 ) -> None:
     """AUC of the first candidate's images against real ones and against the other candidates', with intervals."""
@@ -342,6 +355,7 @@ def separation(
             units,
             events,
             _named_files(encoder or []),
+            full,
         )
     write_separation(study, out)
     for row in study.separations:
@@ -351,9 +365,11 @@ def separation(
             f"(95 % interval {low:.4f} to {high:.4f}; n = {row.n_positive} and {row.n_negative})",
             markup=False,
         )
-    for name, mean, autocorrelation in study.means():
+    for name, mean, autocorrelation, taken in study.means():
         stdout.print(
-            f"{name}: mean distance {mean:.4f}, mean |autocorrelation| of the noise {autocorrelation:.4f}", markup=False
+            f"{name}: mean distance {mean:.4f}, mean |autocorrelation| of the noise {autocorrelation:.4f}, "
+            f"{taken:.1f} steps",
+            markup=False,
         )
     for truth, counts in (study.verdicts or {}).items():
         stdout.print(f"{truth}: {', '.join(f'{code} {n}' for code, n in sorted(counts.items()))}", markup=False)
@@ -366,7 +382,8 @@ def project(
     generator: Annotated[Path, typer.Option(metavar="FILE", help="Generator file or foreign checkpoint.")],
     out: OutFolder,
     encoder: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the search begins.")] = None,
-    steps: StepsOption = 1000,
+    method: MethodOption = "default",
+    steps: StepsOption = None,
     noise_weight: Annotated[float, typer.Option(help="Of the noise maps' regularisation.")] = 1e5,
     seed: SeedOption = 0,
     lpips: LpipsOption = "vgg",
@@ -375,12 +392,12 @@ def project(
 ) -> None:
     """Search one generator for one image; write w, noise maps and pictures to DIR and print the distance."""
     from attribution.engine import ProjectionSettings
-    from attribution.projector import ProjectionConfig
+    from attribution.schedules import ProjectionConfig, require_method, steps_of
     from attribution.single import project_file
 
-    settings = ProjectionSettings(
-        ProjectionConfig(steps=steps, noise_weight=noise_weight, precision=precision), lpips, seed, batch_size=1
-    )
+    require_method(method, bool(encoder))
+    config = ProjectionConfig(steps=steps_of(method, steps), noise_weight=noise_weight, precision=precision)
+    settings = ProjectionSettings(config, lpips, seed, batch_size=1)
     with _steps_progress("projecting") as events:
         record = project_file(image, generator, out, settings, _device(device), events, encoder)
     stdout.print(f"LPIPS {record['lpips']:.4f} (from {record['lpips_start']:.4f}), SSIM {record['ssim']:.3f}")

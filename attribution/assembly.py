@@ -10,9 +10,10 @@ from typing import Any
 from attribution.calibration import Calibration, Evidence
 from attribution.engine import projection_of
 from attribution.intake import Stratum, Suspect, match_stratum
-from attribution.report import CandidateEvidence, ImageReport, ImageVerdict
+from attribution.report import CandidateEvidence, ImageReport, ImageVerdict, SearchEnd
 from attribution.store import RunStore
 from attribution.verdict import decide, inconclusive, out_of_scope
+from attribution.wording import stopping_statement
 
 
 def assemble_image(
@@ -33,12 +34,14 @@ def assemble_image(
     """
     refusal = suspect.refusal or _uncalibrated(strata, calibration)
     stratum = strata[0].label() if strata else None
-    evidence, verdict = None, None
+    evidence, verdict, stopping = None, None, None
+    if calibration is not None and not suspect.error and not refusal:
+        stopping = _stopping([rows[names[place]] for place in order if names[place] in rows], calibration)
     if suspect.error:
         verdict = out_of_scope(suspect.error.message)
     elif refusal:
         verdict = out_of_scope(refusal)
-    elif (failed := _failed(rows, names)) is not None:
+    elif (failed := _failed(rows, names, stopping)) is not None:
         verdict = out_of_scope(failed)
     elif calibration is None:
         verdict = inconclusive("no calibration was given, so that the distances have nothing to be compared with")
@@ -50,7 +53,29 @@ def assemble_image(
         else:
             known = [names[place] for place in order]
             verdict = decide(evidence, known, calibration.decision, calibration.alternative)
-    return _image_report(suspect, list(rows.values()), stratum, evidence, verdict, truth)
+    return replace(_image_report(suspect, list(rows.values()), stratum, evidence, verdict, truth), stopping=stopping)
+
+
+def _stopping(rows: Sequence[CandidateEvidence], calibration: Calibration) -> SearchEnd | None:
+    """Where and why the searches of an image ended; rows: in the calibration's order, less those that failed."""
+    rule, steps = calibration.stopping, int(calibration.projection["steps"])
+    if rule is None or len(rows) < len(calibration.candidates):
+        return None
+    place = rule.first_stop(checkpoint_distances(rows))
+    checkpoint = rule.checkpoints[place] if place is not None else None
+    clear = [float(c.clarity_of([d])[0]) for c, d in zip(rule.checkpoints, checkpoint_distances(rows), strict=False)]
+    return SearchEnd(
+        steps=checkpoint.steps if checkpoint else steps,
+        of=steps,
+        clarity=clear,
+        asked=[c.clarity for c in rule.checkpoints],
+        statement=stopping_statement(place, rule, steps),
+    )
+
+
+def checkpoint_distances(rows: Sequence[CandidateEvidence]) -> list[list[float]]:
+    """The rows' distances at each checkpoint that all of them reached."""
+    return [[distance for _, distance in pairs] for pairs in zip(*(row.checkpoints for row in rows), strict=False)]
 
 
 def stored_evidence(suspect: Suspect, names: Sequence[str], store: RunStore) -> dict[str, CandidateEvidence]:
@@ -73,12 +98,14 @@ def _uncalibrated(strata: Sequence[Stratum], calibration: Calibration | None) ->
     return None
 
 
-def _failed(rows: Mapping[str, CandidateEvidence], names: Sequence[str]) -> str | None:
+def _failed(rows: Mapping[str, CandidateEvidence], names: Sequence[str], stopping: SearchEnd | None) -> str | None:
+    """Why there is nothing to judge; a search that was stopped may well have come no closer yet."""
+    early = stopping is not None and stopping.steps < stopping.of
     for name in names:
         row = rows.get(name)
         if row is None:
             return f"its projection into {name} failed: the distance is not finite"
-        if row.lpips >= row.lpips_start:
+        if row.lpips >= row.lpips_start and not early:
             return f"its projection into {name} failed: the distance is no better than at the start"
     return None
 

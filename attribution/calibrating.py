@@ -3,8 +3,9 @@
 import base64
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from attribution.projector import Projection
 from attribution.provenance import tool_version
 from attribution.scores import ScoreSet, Unit
 from attribution.settings import projection_record
+from attribution.stopped_search import Watch
 from attribution.store import RunStore
 from attribution.threshold import umbrella_order
 from generator.images import encode_png
@@ -46,12 +48,13 @@ def calibrate(
     device: str = "cpu",
     events: Events = SILENT,
     encoders: Mapping[str, Path] | None = None,
+    stopping: bool = True,
 ) -> Calibration:
     """Write a calibration file. Killed, the same call goes on from OUT.run.sqlite, which goes when the file is there.
 
-    encoders: by the name of the candidate whose searches begin there. Raises ValueError, before anything is projected,
-    for too few real sources, images that can't be used (see `population.choose`), wrong candidates, or an `out` that
-    can't be written.
+    stopping: with a rule by which searches end early, where one holds. encoders: by the name of the candidate whose
+    searches begin there. Raises ValueError, before anything is projected, for too few real sources, images that can't
+    be used (see `population.choose`), wrong candidates, or an `out` that can't be written.
     """
     _require_writable(out)
     _require_distinct([*candidate_files, *population.other])
@@ -62,27 +65,30 @@ def calibrate(
     _require_enough(choice, candidates, decision)
     controls = _control_images(choice.images["calibration"], candidates, population.control_splits)
     store_path = out.with_name(out.name + ".run.sqlite")
+    checkpoints = settings.config.checkpoints if stopping else ()
     recorded = {
+        "checkpoints": checkpoints,
         "projection": projection_record(settings, [c.encoder_sha256 for c in candidates]),
         "batch_size": settings.batch_size,
         "candidates": {c.name: c.sha256 for c in candidates},
     }
     with RunStore(store_path, recorded) as store:
         everything = [image for part in choice.images.values() for images in part.values() for image in images]
-        _project(everything, candidates, settings, store, events)
-        distance = _stored_distance(store)
+        _project(everything, candidates, settings, store, events, checkpoints)
+        measured = partial(_measured, store)
         calibration = fit_calibration(
             records,
-            _score_set(choice.images["calibration"], candidates, distance),
-            _score_set(choice.images["validation"], candidates, distance),
+            _score_set(choice.images["calibration"], candidates, measured),
+            _score_set(choice.images["validation"], candidates, measured),
             decision,
             projection=projection_record(settings, [c.encoder_sha256 for c in candidates]),
             population=_describe(population, choice, settings.seed),
             strata=[LOSSLESS.to_json()],
-            controls=[_control(kind, image, candidates, distance) for kind, image in controls],
+            controls=[_control(kind, image, candidates, measured) for kind, image in controls],
             tool_version=tool_version(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             seed=settings.seed,
+            checkpoints=checkpoints,
         )
         calibration.save(out)
     for leftover in out.parent.glob(store_path.name + "*"):
@@ -101,7 +107,7 @@ def _describe(population: Population, choice: Choice, seed: int) -> dict:
 
 def _require_enough(choice: Choice, candidates: Sequence[Candidate], decision: DecisionSettings) -> None:
     """Raise what `fit_calibration` would raise for the chosen images, whatever their distances."""
-    one, another = (_score_set(choice.images[part], candidates, _unknown_distance) for part in PARTS)
+    one, another = (_score_set(choice.images[part], candidates, _not_measured) for part in PARTS)
     require_classes([c.name for c in candidates], one, another)
     umbrella_order(len(one.real), decision.alpha, decision.delta)
 
@@ -125,6 +131,7 @@ def _project(
     settings: ProjectionSettings,
     store: RunStore,
     events: Events,
+    checkpoints: tuple[int, ...],
 ) -> None:
     unique = {str(image.suspect.pixels_sha256): image.suspect for image in images}
     tasks = [ProjectionTask(key, target_of(suspect)) for key, suspect in unique.items()]
@@ -132,9 +139,9 @@ def _project(
     def to_record(candidate: Candidate, task: ProjectionTask, _: np.ndarray, projection: Projection) -> dict:
         if not np.isfinite(projection.lpips):
             raise ValueError(f"{task.key[:12]}: its projection into {candidate.name} is not finite, expected a number")
-        return {"lpips": projection.lpips}
+        return {"lpips": projection.lpips, "checkpoints": [distance for _, distance in projection.checkpoints]}
 
-    project_missing(tasks, candidates, settings, store, to_record, events)
+    project_missing(tasks, candidates, settings, store, to_record, events, Watch(checkpoints))
 
 
 def target_of(suspect: Suspect) -> Callable[[int], np.ndarray]:
@@ -142,35 +149,44 @@ def target_of(suspect: Suspect) -> Callable[[int], np.ndarray]:
     return lambda resolution: prepare_target(suspect, resolution, "refuse").pixels
 
 
+@dataclass(frozen=True)
+class _Distances:
+    """Of an image to a candidate: at each checkpoint, and after all steps."""
+
+    checkpoints: tuple[float, ...]
+    full: float
+
+
+Measure = Callable[[str, Candidate], _Distances]  # of an image, by its pixel hash, to a candidate
+
+
 def _score_set(
-    chosen: Mapping[str, Sequence[ChosenImage]],
-    candidates: Sequence[Candidate],
-    distance: Callable[[str, Candidate], float],
+    chosen: Mapping[str, Sequence[ChosenImage]], candidates: Sequence[Candidate], measure: Measure
 ) -> ScoreSet:
-    """The units of one part; distance: of an image, by its pixel hash, to a candidate."""
+    """The units of one part."""
 
     def units(kind: str) -> tuple[Unit, ...]:
         rows = []
         for image in chosen[kind]:
             key = str(image.suspect.pixels_sha256)
-            rows.append(Unit(image.name, image.source, image.split, key, tuple(distance(key, c) for c in candidates)))
+            found = [measure(key, c) for c in candidates]
+            full = tuple(d.full for d in found)
+            early = tuple(zip(*(d.checkpoints for d in found), strict=True))
+            rows.append(Unit(image.name, image.source, image.split, key, full, early, full))
         return tuple(rows)
 
     others = {kind.removeprefix("other:"): units(kind) for kind in chosen if kind.startswith("other:")}
     return ScoreSet(units("real"), tuple(units(f"generated:{c.name}") for c in candidates), others)
 
 
-def _unknown_distance(key: str, candidate: Candidate) -> float:
-    return 0.0
+def _not_measured(key: str, candidate: Candidate) -> _Distances:
+    return _Distances((), 0.0)
 
 
-def _stored_distance(store: RunStore) -> Callable[[str, Candidate], float]:
-    def distance(key: str, candidate: Candidate) -> float:
-        record = projection_of(store, key, candidate.name)
-        assert record is not None  # everything chosen was projected
-        return record["lpips"]
-
-    return distance
+def _measured(store: RunStore, key: str, candidate: Candidate) -> _Distances:
+    record = projection_of(store, key, candidate.name)
+    assert record is not None  # everything chosen was projected
+    return _Distances(tuple(record["checkpoints"]), record["lpips"])
 
 
 def _control_images(
@@ -189,10 +205,8 @@ def _control_images(
     return [("generated", image) for image in generated] + [("real", image) for image in allowed[:2]]
 
 
-def _control(
-    kind: str, image: ChosenImage, candidates: Sequence[Candidate], distance: Callable[[str, Candidate], float]
-) -> Control:
+def _control(kind: str, image: ChosenImage, candidates: Sequence[Candidate], measure: Measure) -> Control:
     assert image.suspect.pixels is not None
     png = base64.b64encode(encode_png(image.suspect.pixels)).decode()
     key = str(image.suspect.pixels_sha256)
-    return Control(kind, image.name, png, key, {c.name: distance(key, c) for c in candidates})
+    return Control(kind, image.name, png, key, {c.name: measure(key, c).full for c in candidates})

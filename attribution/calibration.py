@@ -18,14 +18,17 @@ from attribution.calibration_json import (
     lineages_to_json,
     normal_json,
     scores_to_json,
+    stopping_to_json,
 )
 from attribution.calibration_reader import read_fields
 from attribution.evidence import DecisionSettings, Evidence
 from attribution.field_checks import parse_json
 from attribution.fitting import Fitted, fit, unreachable
-from attribution.report import CandidateRecord
+from attribution.report import CandidateRecord, ImageVerdict
 from attribution.scores import FOUR_SETS_FROM, ScoreSet
-from attribution.validation import validate
+from attribution.stopping import StoppingRule, fit_stopping, without_checkpoints
+from attribution.validation import validate, validate_stopping
+from attribution.verdict import decide
 from attribution.wording import alternative_sentence
 from generator.files import write_atomically
 
@@ -36,6 +39,8 @@ __all__ = ["Calibration", "Control", "DecisionSettings", "Evidence", "fit_calibr
 class Calibration:
     """A calibration. Distances are in the order of `candidates`; scores has "calibration" and "validation".
 
+    stopping: the rule by which searches end early, None where all take all their steps; distances are those at which
+    it stops its own images.
     projection, population, strata (`Stratum.to_json`), validation (figures) and unreachable are JSON values.
     """
 
@@ -51,6 +56,7 @@ class Calibration:
     controls: tuple[Control, ...]
     tool_version: str
     created: str
+    stopping: StoppingRule | None = None
 
     @property
     def names(self) -> list[str]:
@@ -85,6 +91,10 @@ class Calibration:
         own = [d[:, k] for k, d in enumerate(self.scores["calibration"].generated_distances)]
         return self.fitted.evaluate(distances, own, self.decision.mu)
 
+    def decide(self, distances: Sequence[float]) -> ImageVerdict:
+        """The verdict on an image at these distances, which raises as `evaluate` does."""
+        return decide(self.evaluate(distances), self.names, self.decision, self.alternative)
+
     def to_json(self, with_id: bool = True) -> dict[str, Any]:
         """The file's content as JSON values."""
         content = {
@@ -103,7 +113,29 @@ class Calibration:
             "validation": self.validation,
             "controls": [dataclasses.asdict(control) for control in self.controls],
         }
+        if self.stopping:
+            content["stopping"] = stopping_to_json(self.stopping)
         return content | {"id": self.id} if with_id else content
+
+    def without_stopping(self) -> "Calibration":
+        """The calibration of searches that take all their steps, fitted to the same images' distances after these."""
+        if self.stopping is None:
+            return self
+        everything = {part: scores.map(without_checkpoints) for part, scores in self.scores.items()}
+        return fit_calibration(
+            self.candidates,
+            everything["calibration"],
+            everything["validation"],
+            self.decision,
+            self.projection,
+            self.population,
+            self.strata,
+            self.controls,
+            self.tool_version,
+            self.created,
+            self.fitted.sets["seed"],
+            self.validation.get("bootstrap", {"samples": 1})["samples"],
+        )
 
     def public_summary(self) -> dict[str, Any]:
         """What a report shows: all but the units' names and hashes and the controls' pixels.
@@ -145,8 +177,12 @@ def fit_calibration(
     created: str,
     seed: int = 0,
     bootstrap: int = 1000,
+    checkpoints: Sequence[int] = (),
 ) -> Calibration:
     """Fit on one set of scores and validate on the other; they may share no source and no image.
+
+    checkpoints: numbers of steps after which the units' distances were measured on the way, for a rule that stops
+    searches early; without them, or where no rule holds (`fit_stopping`), all searches take all their steps.
 
     With FOUR_SETS_FROM real sources or more in all, separate units fit, bound and set the threshold, where there are
     enough. projection, population: JSON values; strata: `Stratum.to_json`; seed: of folds and resampling; bootstrap:
@@ -155,6 +191,12 @@ def fit_calibration(
     """
     names = [candidate.name for candidate in candidates]
     require_classes(names, calibration, validation)
+    rule = None
+    if checkpoints:
+        alternative = alternative_sentence(sorted(calibration.other))
+        rule = fit_stopping(calibration, checkpoints, decision, names, alternative, seed)
+    change = rule.apply if rule else without_checkpoints
+    calibration, validation = calibration.map(change), validation.map(change)
     disjoint = len(calibration.real) + len(validation.real) >= FOUR_SETS_FROM
     fitted = fit(calibration, decision, disjoint, seed)
     unvalidated = Calibration(
@@ -170,9 +212,14 @@ def fit_calibration(
         controls=tuple(controls),
         tool_version=tool_version,
         created=created,
+        stopping=rule,
     )
     alternative = unvalidated.alternative
     figures = validate(fitted, unvalidated.evaluate, validation, names, decision, alternative, bootstrap, seed)
+    if rule:
+        full = unvalidated.without_stopping()
+        steps = int(projection["steps"])
+        figures["stopping"] = validate_stopping(rule, validation, steps, unvalidated.decide, full.decide, names)
     return dataclasses.replace(unvalidated, validation=figures)
 
 

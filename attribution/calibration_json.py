@@ -10,8 +10,10 @@ from typing import Any
 from attribution.evidence import DecisionSettings
 from attribution.fitting import LINEAGE_CLLR_MIN, Fitted
 from attribution.scores import ScoreSet, Unit
+from attribution.stopping import StoppingRule
 
 CALIBRATION_SCHEMA = "latentprint.calibration/1"
+EARLY = ("checkpoints", "full")  # of a unit: its distances on the way and after all steps
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,15 @@ def scores_to_json(scores: ScoreSet, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _units_to_json(units: Sequence[Unit]) -> list[dict[str, Any]]:
-    return [dataclasses.asdict(unit) | {"distances": [float(d) for d in unit.distances]} for unit in units]
+    """checkpoints and full are left out where nothing stops."""
+    rows = [dataclasses.asdict(unit) | {"distances": [float(d) for d in unit.distances]} for unit in units]
+    return [row if row["full"] else {k: v for k, v in row.items() if k not in EARLY} for row in rows]
+
+
+def stopping_to_json(rule: StoppingRule) -> dict[str, Any]:
+    """The rule by which searches stop."""
+    checkpoints = [dataclasses.asdict(c) | {"logistic": c.logistic.to_json()} for c in rule.checkpoints]
+    return dataclasses.asdict(rule) | {"checkpoints": checkpoints}
 
 
 def fitted_to_json(fitted: Fitted, names: Sequence[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from attribution.calibration_checks import require_classes, require_fitted
-from attribution.calibration_json import CALIBRATION_SCHEMA, Control, content_id
+from attribution.calibration_json import CALIBRATION_SCHEMA, EARLY, Control, content_id
 from attribution.case_directory import NAME
 from attribution.evidence import DecisionSettings
 from attribution.field_checks import SHA256, matched, number, numbers, one_of, require_keys, typed, whole
@@ -16,9 +16,10 @@ from attribution.fitted_reader import read_fitted
 from attribution.fitting import unreachable
 from attribution.intake import Stratum
 from attribution.population import PARTS
-from attribution.projector import ProjectionConfig
 from attribution.report import CandidateRecord
+from attribution.schedules import ProjectionConfig
 from attribution.scores import ScoreSet, Unit
+from attribution.stopping_reader import read_stopping
 from attribution.validation_reader import read_validation
 from attribution.verdict import CODES
 from generator.decoding import Limits, decode, pixels_sha256
@@ -44,7 +45,7 @@ def read_fields(content: Any) -> dict[str, Any]:
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != CALIBRATION_SCHEMA:
         raise ValueError(f"schema: found {str(schema)[:40]!r}, expected {CALIBRATION_SCHEMA!r}")
-    require_keys(content, KEYS, "calibration")
+    require_keys(content, [*KEYS, *({"stopping"} & set(content))], "calibration")
     found = content_id({key: value for key, value in content.items() if key != "id"})
     if content["id"] != found:
         shown = str(content["id"])[:40]
@@ -55,6 +56,7 @@ def read_fields(content: Any) -> dict[str, Any]:
     require_keys(content["scores"], PARTS, "scores")
     scores = {part: _read_scores(content["scores"][part], names, f"scores.{part}") for part in PARTS}
     require_classes(names, scores["calibration"], scores["validation"])
+    rule = read_stopping(content["stopping"], len(names), scores) if "stopping" in content else None
     fitted = read_fitted(content["fitted"], content["lineages"], names)
     require_fitted(fitted, scores["calibration"], decision, names)
     expected = unreachable(fitted, [len(units) for units in scores["calibration"].generated], names, decision)
@@ -67,10 +69,11 @@ def read_fields(content: Any) -> dict[str, Any]:
         "scores": scores,
         "fitted": fitted,
         "unreachable": _read_unreachable(content["unreachable"], names, expected),
-        "validation": read_validation(content["validation"], scores["validation"], names),
+        "validation": read_validation(content["validation"], scores["validation"], names, rule),
         "controls": _read_controls(content["controls"], candidates),
         "tool_version": typed(content["tool_version"], str, "tool_version"),
         "created": _read_time(content["created"], "created"),
+        "stopping": rule,
     }
 
 
@@ -165,12 +168,20 @@ def _read_units(units: Any, candidates: int, where: str) -> tuple[Unit, ...]:
     read = []
     for place, unit in enumerate(typed(units, list, where)):
         here = f"{where}.{place}"
-        require_keys(unit, [field.name for field in fields(Unit)], here)
+        early = set(EARLY) & set(typed(unit, dict, here))
+        require_keys(unit, [f.name for f in fields(Unit) if f.name not in EARLY or f.name in early], here)
         for key in ("name", "source", "split"):
             typed(unit[key], str, f"{here}.{key}")
         matched(unit["pixels_sha256"], SHA256, f"{here}.pixels_sha256")
         distances = numbers(unit["distances"], f"{here}.distances", candidates, 0, FARTHEST)
-        read.append(Unit(**{**unit, "distances": distances}))
+        found: dict[str, Any] = {"distances": distances}
+        if early:
+            rows = enumerate(typed(unit["checkpoints"], list, f"{here}.checkpoints"))
+            found["checkpoints"] = tuple(
+                numbers(row, f"{here}.checkpoints.{i}", candidates, 0, FARTHEST) for i, row in rows
+            )
+            found["full"] = numbers(unit["full"], f"{here}.full", candidates, 0, FARTHEST)
+        read.append(Unit(**{**unit, **found}))
     return tuple(read)
 
 

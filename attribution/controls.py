@@ -14,9 +14,9 @@ from attribution.store import RunStore
 
 
 def control_tasks(calibration: Calibration | None) -> list[ProjectionTask]:
-    """The projections that the controls need."""
+    """The projections that the controls need: they take all their steps, so that each is compared with the same."""
     controls = calibration.controls if calibration else ()
-    return [ProjectionTask(control.pixels_sha256, _loader(control)) for control in controls]
+    return [ProjectionTask(control.pixels_sha256, _loader(control), may_stop=False) for control in controls]
 
 
 def _loader(control: Control):

@@ -6,9 +6,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
-from attribution.projector import LatentStatistics, Projection, ProjectionConfig, image_seed, latent_statistics, project
+from attribution.projector import Projection, image_seed, latent_statistics, results
 from attribution.report import known_hashes
+from attribution.schedules import ProjectionConfig
+from attribution.search import TOGETHER, LatentStatistics, Searcher, begin
+from attribution.stopped_search import BATCHES, Wanted, Watch, count_images, search_window
 from attribution.store import RunStore
 from generator import LPIPS, Generator
 from generator.encoder import Encoder, load_encoder
@@ -90,10 +94,18 @@ SILENT = Events()
 
 @dataclass(frozen=True)
 class ProjectionTask:
-    """One image to project. key: SHA-256 of its canonical pixels; load: resolution -> uint8 target [r, r, 3]."""
+    """One image to project. key: SHA-256 of its canonical pixels; load: resolution -> uint8 target [r, r, 3].
+
+    may_stop: whether a rule may end its searches early.
+    """
 
     key: str
     load: Callable[[int], np.ndarray]
+    may_stop: bool = True
+
+
+ToRecord = Callable[[Candidate, ProjectionTask, np.ndarray, Projection], dict]
+NEVER_STOP = Watch()
 
 
 @dataclass(frozen=True)
@@ -116,31 +128,33 @@ def project_batch(
     settings: ProjectionSettings,
     lpips: LPIPS,
     on_step: Callable[[int], None] = lambda images: None,
+    checkpoints: Sequence[int] = (),
 ) -> list[tuple[ProjectionTask, np.ndarray, Projection]]:
-    """Each task of a batch with its target and projection; a batch that is not full is padded to the batch size.
+    """Each task of a batch with its target and projection.
 
-    on_step is called with the number of images after each step of their projection.
+    on_step is called with the number of images after each step of their projection. checkpoints: numbers of steps after
+    which distances are measured on the way.
     """
-    G = candidate.generator
-    targets = [task.load(G.resolution) for task in batch]
-    seeds = [image_seed(settings.seed, task.key) for task in batch]
-    missing = settings.batch_size - len(batch)
-    pixels = np.stack(targets + [targets[0]] * missing)
-    projections = project(
-        G,
-        to_unit(pixels).to(G.mapping.w_avg.device),
-        config=settings.config,
-        lpips=lpips,
-        seeds=seeds + [seeds[0]] * missing,
-        statistics=candidate.statistics,
-        encoder=candidate.encoder,
-        on_step=partial(_advance, on_step, len(batch)),
+    pixels = [task.load(candidate.resolution) for task in batch]
+    searching = begin(
+        searcher_of(candidate, settings, lpips),
+        _targets(pixels, candidate),
+        [image_seed(settings.seed, task.key) for task in batch],
     )
-    return list(zip(batch, targets, projections[: len(batch)], strict=True))
+    searching.advance(settings.config.steps, checkpoints, partial(count_images, on_step, len(batch)))
+    return list(zip(batch, pixels, results(searching), strict=True))
 
 
-def _advance(on_step: Callable[[int], None], count: int, _: int) -> None:
-    on_step(count)
+def searcher_of(candidate: Candidate, settings: ProjectionSettings, lpips: LPIPS) -> Searcher:
+    """What the searches in a candidate share. On a GPU every batch is filled up to the batch size: kernels, and with
+    them the rounding, depend on it.
+    """
+    multiple = settings.batch_size if candidate.generator.mapping.w_avg.is_cuda else TOGETHER
+    return Searcher(candidate.generator, settings.config, lpips, candidate.statistics, candidate.encoder, multiple)
+
+
+def _targets(pixels: Sequence[np.ndarray], candidate: Candidate) -> Tensor:
+    return to_unit(np.stack(pixels)).to(candidate.generator.mapping.w_avg.device)
 
 
 def project_missing(
@@ -148,24 +162,62 @@ def project_missing(
     candidates: Sequence[Candidate],
     settings: ProjectionSettings,
     store: RunStore,
-    to_record: Callable[[Candidate, ProjectionTask, np.ndarray, Projection], dict],
+    to_record: ToRecord,
     events: Events,
+    watch: Watch = NEVER_STOP,
 ) -> None:
     """Project each batch of tasks into each candidate that lacks it, and store what `to_record` makes of it.
 
     The batches follow from the list of tasks, and a batch is stored as a whole: a killed run goes on with the very
-    batches of one that was not, so that the results are the same to the bit. to_record gets the candidate, the task,
-    its target and its projection.
+    batches of one that was not, so that the results are the same to the bit. Where searches may stop, that holds of
+    windows of several batches, with all candidates. to_record gets the candidate, the task, its target and its
+    projection.
     """
-    size = settings.batch_size
-    batches = [tasks[i : i + size] for i in range(0, len(tasks), size)]
-    work = [(c, b) for c in candidates for b in batches if any(projection_of(store, t.key, c.name) is None for t in b)]
-    events.on_total(settings.config.steps * sum(len(batch) for _, batch in work))
+    size = settings.batch_size * (BATCHES if watch.stops else 1)
+    parts = [tasks[i : i + size] for i in range(0, len(tasks), size)]
+    together = [list(candidates)] if watch.stops else [[candidate] for candidate in candidates]
+    work = [(cs, part) for cs in together for part in parts if _lacks(store, part, cs)]
+    events.on_total(settings.config.steps * sum(len(part) * len(cs) for cs, part in work))
     lpips = LPIPS(settings.lpips).to(candidates[0].generator.mapping.w_avg.device)
-    for candidate, batch in work:
-        projected = project_batch(batch, candidate, settings, lpips, events.on_step)
-        records = {f"{t.key}.{candidate.name}": to_record(candidate, t, target, p) for t, target, p in projected}
-        store.put_all("projection", records)
+    for into, part in work:
+        if watch.stops:
+            projected = _project_window(part, into, settings, lpips, watch, events.on_step)
+        else:
+            batch = project_batch(part, into[0], settings, lpips, events.on_step, watch.checkpoints)
+            projected = [(into[0], *found) for found in batch]
+        store.put_all("projection", {f"{t.key}.{c.name}": to_record(c, t, target, p) for c, t, target, p in projected})
+
+
+def _lacks(store: RunStore, tasks: Sequence[ProjectionTask], candidates: Sequence[Candidate]) -> bool:
+    return any(projection_of(store, task.key, c.name) is None for task in tasks for c in candidates)
+
+
+def _project_window(
+    tasks: Sequence[ProjectionTask],
+    candidates: Sequence[Candidate],
+    settings: ProjectionSettings,
+    lpips: LPIPS,
+    watch: Watch,
+    on_step: Callable[[int], None],
+) -> list[tuple[Candidate, ProjectionTask, np.ndarray, Projection]]:
+    """Every candidate's projection of every task, with the target."""
+    sizes = sorted({candidate.resolution for candidate in candidates})
+    pixels = [{size: task.load(size) for size in sizes} for task in tasks]
+    images = [
+        Wanted(
+            {c.name: _targets([of_task[c.resolution]], c)[0] for c in candidates},
+            image_seed(settings.seed, task.key),
+            task.may_stop,
+        )
+        for task, of_task in zip(tasks, pixels, strict=True)
+    ]
+    searchers = {c.name: searcher_of(c, settings, lpips) for c in candidates}
+    found = search_window(images, searchers, watch, settings.batch_size, on_step)
+    return [
+        (c, task, of_task[c.resolution], projections[c.name])
+        for task, of_task, projections in zip(tasks, pixels, found, strict=True)
+        for c in candidates
+    ]
 
 
 def projection_of(store: RunStore, key: str, name: str) -> dict | None:

@@ -68,6 +68,7 @@ def write_projection(case: Path, key: str, target: np.ndarray, candidate: Candid
         steps=projection.steps,
         projection_sha256=file_sha256(case / paths["projection"]),
         history=[[float(step), round(distance, 6)] for step, distance in projection.history],
+        checkpoints=[[float(steps), distance] for steps, distance in projection.checkpoints],
         **paths,
     )
     return asdict(evidence)

@@ -31,7 +31,7 @@ def read_fitted(value: Any, lineages: Any, names: Sequence[str]) -> Fitted:
         order_m=whole(value["order_m"], "fitted.order_m", 1, n_real),
         threshold=number(value["threshold"], "fitted.threshold"),
         real_scores=numbers(value["real_scores"], "fitted.real_scores", n_real),
-        logistic=_read_logistic(value["logistic"], len(names)),
+        logistic=read_logistic(value["logistic"], len(names), "fitted.logistic"),
         bounds=tuple(_read_bounds(value["bounds"][name], f"fitted.bounds.{name}") for name in names),
         pair_bounds={pairs[k]: _read_bounds(value["pair_bounds"][k], f"fitted.pair_bounds.{k}") for k in pairs},
         pair_cllr_min=_read_lineages(lineages, names, list(pairs.values())),
@@ -52,8 +52,8 @@ def _read_lineages(value: Any, names: Sequence[str], pairs: Sequence[tuple[int, 
     return costs
 
 
-def _read_logistic(value: Any, candidates: int) -> LogisticCalibrator:
-    where = "fitted.logistic"
+def read_logistic(value: Any, candidates: int, where: str) -> LogisticCalibrator:
+    """What `LogisticCalibrator.to_json` wrote, for so many candidates. Raises ValueError that names the field."""
     require_keys(value, [field.name for field in fields(LogisticCalibrator)], where)
     for key in ("mean", "intercept"):
         numbers(value[key], f"{where}.{key}", candidates, -LARGEST, LARGEST)

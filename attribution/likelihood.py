@@ -109,7 +109,7 @@ def cross_fit(scores: ScoreSet, folds: int = 5, seed: int = 0) -> Floats:
 
     Folds are seeded and stratified by class and split. Raises ValueError for a class of fewer than two sources.
     """
-    fold = _folds(scores, folds, seed)
+    fold = folds_of(scores, folds, seed)
     ratios = np.empty_like(scores.distances)
     for held_out in np.unique(fold):
         out = fold == held_out
@@ -118,8 +118,11 @@ def cross_fit(scores: ScoreSet, folds: int = 5, seed: int = 0) -> Floats:
     return ratios
 
 
-def _folds(scores: ScoreSet, folds: int, seed: int) -> NDArray[np.int64]:
-    """[n] fold of every unit; a source that is in several classes stays in one fold."""
+def folds_of(scores: ScoreSet, folds: int, seed: int) -> NDArray[np.int64]:
+    """[n] fold of every unit; a source that is in several classes stays in one fold.
+
+    Raises ValueError for a class of fewer than two sources.
+    """
     fold_of: dict[str, int] = {}
     for label in range(len(scores.generated) + 1):
         units = [unit for unit, its in zip(scores.units, scores.labels, strict=True) if its == label]

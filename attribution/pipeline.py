@@ -43,7 +43,8 @@ from attribution.listing import json_safe
 from attribution.projector import Projection
 from attribution.provenance import environment, tool_version
 from attribution.report import CandidateRecord, ImageReport, Report, RunRecord
-from attribution.settings import calibrated_order, require_settings
+from attribution.settings import calibrated_order, require_settings, watch_for
+from attribution.stopped_search import Watch
 from attribution.store import RunStore
 from attribution.wording import limitations, propositions
 from generator.containers import ImageError
@@ -95,6 +96,7 @@ def attribute(
     truths: Mapping[str, str] | None = None,
     events: Events = SILENT,
     encoders: Mapping[str, Path] | None = None,
+    full: bool = False,
 ) -> Report:
     """Examine every image of `paths` (files, folders, zips) against the candidates; fill the case directory `out`.
 
@@ -103,14 +105,16 @@ def attribute(
     Files are decoded in a process of their own, so that one which ends its decoder ends nothing else.
     settings: must be the calibration's where one is given. shape: "refuse", "crop" or "letterbox" for images that are
     not square, or "landmarks": faces are cut out by `landmarks`. truths: known origin by file name, for the report.
-    encoders: by the name of the candidate whose searches begin there. Raises ValueError for wrong usage, before any
-    projection.
+    encoders: by the name of the candidate whose searches begin there. full: no search ends before all its steps, and
+    the calibration is that of such searches. Raises ValueError for wrong usage, before any projection.
     """
     require_names(candidate_files)
     require_place(out)
     candidates = load_candidates(candidate_files, device, encoders)
     names = [c.name for c in candidates]
     order = calibrated_order(candidates, calibration)
+    if calibration is not None and full:
+        calibration = calibration.without_stopping()
     if calibration is not None:
         require_settings(settings, [candidates[i].encoder_sha256 for i in order], calibration)
     files = list(islice(list_suspects(paths, out, intake.recursive), intake.max_files + 1))
@@ -123,6 +127,7 @@ def attribute(
         "encoders": {c.name: c.encoder_sha256 for c in candidates if c.encoder},
         "calibration": calibration.id if calibration else None,
         "shape": shape,
+        "full": full,
         "intake": asdict(intake),
         "paths": [json_safe(str(path)) for path in paths],
         "labels": written,
@@ -147,7 +152,8 @@ def attribute(
         if landmarks:
             _require_one_face(records, calibration)
         content = _digest_of(records)
-        _project_missing(records, candidates, settings, calibration, shape, read, out, store, events)
+        watch = watch_for(calibration, [names[place] for place in order])
+        _project_missing(records, candidates, settings, calibration, shape, read, out, store, events, watch)
         controls = control_records(calibration, candidates, order, store)
         holds = None if controls is None else all(c.drift <= CONTROLS_TOLERANCE for c in controls)
         images = []
@@ -271,6 +277,7 @@ def _project_missing(
     out: Path,
     store: RunStore,
     events: Events,
+    watch: Watch,
 ) -> None:
     """Project every image, once per pixel hash, and the run controls, into every candidate that lacks it."""
     unique = {r.suspect.pixels_sha256: r for r in records if r.suspect.pixels_sha256 and not r.suspect.refusal}
@@ -279,7 +286,7 @@ def _project_missing(
     def to_record(candidate: Candidate, task: ProjectionTask, target: np.ndarray, projection: Projection) -> dict:
         return write_projection(out, task.key, target, candidate, projection)
 
-    project_missing(tasks, candidates, settings, store, to_record, events)
+    project_missing(tasks, candidates, settings, store, to_record, events, watch)
 
 
 def _task(key: str, file: SuspectFile, shape: str, read: Read) -> ProjectionTask:

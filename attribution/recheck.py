@@ -14,9 +14,10 @@ from attribution.engine import SILENT, Candidate, Events, ProjectionSettings
 from attribution.findings import DISTANCE_TOLERANCE, Finding, differences, shown
 from attribution.intake import Stratum, Suspect
 from attribution.pipeline import CONTROLS_TOLERANCE
-from attribution.projector import ProjectionConfig, image_seed
+from attribution.projector import image_seed
 from attribution.recheck_files import Claim, Remade, remake
 from attribution.report import CandidateEvidence, CandidateRecord, ControlRecord, ImageReport, Report
+from attribution.schedules import ProjectionConfig
 from attribution.settings import calibrated_order, require_settings
 from attribution.verdict import OUT_OF_SCOPE
 from attribution.wording import limitations, propositions
@@ -178,11 +179,13 @@ def _row_problems(
     expected: dict[str, Any] = {
         **evidence_paths(key, row.name, resolution),
         "seed": image_seed(facts.report.run.seed, key),
-        "steps": facts.settings.config.steps,
+        "steps": image.stopping.steps if image.stopping else facts.settings.config.steps,
     }
     whole = (image.width, image.height) == (resolution, resolution)
     if whole and facts.shape != "landmarks":  # then nothing was cropped or resized
         expected["target_sha256"] = key
+    if image.stopping and row.checkpoints and row.checkpoints[-1][0] == row.steps:
+        yield from differences(row.lpips, row.checkpoints[-1][1], f"{here}.lpips")
     found = asdict(row)
     yield from differences({name: found[name] for name in expected}, expected, here)
     if abs(sum(row.lpips_per_layer) - row.lpips) > DISTANCE_TOLERANCE:

@@ -25,7 +25,8 @@ class CandidateEvidence:
 
     Distances are LPIPS at min(resolution, 256)^2; log10_lr is bounded by log10_lr_bounds [lo, hi]. Without calibration,
     p_value_generated and the likelihood ratios are None. projection, resynthesis and difference are paths inside the
-    case directory; history holds [step, LPIPS] pairs of the optimisation, coarse to the eye.
+    case directory; history holds [step, LPIPS] pairs of the optimisation, coarse to the eye; checkpoints [steps, LPIPS]
+    pairs where a stopping rule looked at it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class CandidateEvidence:
     difference: str
     target: str
     history: list[list[float]]
+    checkpoints: list[list[float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,26 @@ class ImageVerdict:
 
 
 @dataclass(frozen=True)
+class SearchEnd:
+    """Where and why the searches for an image ended under a stopping rule.
+
+    steps: taken by each; of: of a search that nothing ends; clarity: at each checkpoint reached; asked: what stops at
+    each of the rule's, None where nothing does; statement: the reason in words.
+    """
+
+    steps: int
+    of: int
+    clarity: list[float]
+    asked: list[float | None]
+    statement: str
+
+
+@dataclass(frozen=True)
 class ImageReport:
     """One suspect. score is T, log10_margin is M (None where there is one candidate only, or no calibration).
 
     facts: what the file says besides its pixels (`generator.facts`), no part of any verdict; None for a file that was
-    not decoded.
+    not decoded. stopping: where and why its searches ended, None where no rule could end them.
     """
 
     path: str
@@ -85,6 +102,7 @@ class ImageReport:
     thumbnail: str | None = None
     truth: str | None = None
     facts: dict[str, Any] | None = None
+    stopping: SearchEnd | None = None
 
 
 @dataclass(frozen=True)

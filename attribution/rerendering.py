@@ -10,7 +10,7 @@ from torch import Tensor
 from attribution.engine import Candidate
 from attribution.evidence_files import StoredProjection
 from attribution.noise import by_layer, draw_noise, layer_resolutions
-from attribution.projector import TOGETHER, for_lpips
+from attribution.search import TOGETHER, for_lpips
 from attribution.similarity import mean_squared_error, structural_similarity
 from generator import LPIPS
 from generator.images import to_pixels, to_unit

@@ -5,7 +5,7 @@ Every choice is made by hashing (seed, source): it depends neither on the order 
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -35,7 +35,8 @@ class HasSource(Protocol):
 class Unit:
     """One image of known origin, the only one of its source; distances [K] in the order of the candidates, LPIPS >= 0.
 
-    Raises ValueError for a distance that is negative or not finite.
+    Where a stopping rule may end searches: checkpoints, the distances at each checkpoint [C, K], and full, those after
+    all steps [K]; else both are empty. Raises ValueError for a distance that is negative or not finite.
     """
 
     name: str
@@ -43,9 +44,11 @@ class Unit:
     split: str
     pixels_sha256: str
     distances: tuple[float, ...]
+    checkpoints: tuple[tuple[float, ...], ...] = ()
+    full: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        for distance in self.distances:
+        for distance in (*self.distances, *self.full, *(d for row in self.checkpoints for d in row)):
             if not (math.isfinite(distance) and distance >= 0):
                 raise ValueError(f"{self.name}: found distance {distance}, expected a finite number of at least 0")
 
@@ -66,9 +69,11 @@ class ScoreSet:
         for units in (self.real, *self.generated, *self.other.values()):
             seen: set[str] = set()
             for unit in units:
-                if len(unit.distances) != len(self.generated):
-                    found = f"{len(unit.distances)} distances"
-                    raise ValueError(f"{unit.name}: found {found}, expected {len(self.generated)}, one per candidate")
+                for row in (unit.distances, *unit.checkpoints, *([unit.full] if unit.checkpoints else [])):
+                    if len(row) != len(self.generated):
+                        found = f"{len(row)} distances"
+                        expected = f"{len(self.generated)}, one per candidate"
+                        raise ValueError(f"{unit.name}: found {found}, expected {expected}")
                 if unit.source in seen:
                     raise ValueError(f"{unit.name}: found source {unit.source} again, expected one image per source")
                 seen.add(unit.source)
@@ -108,6 +113,22 @@ class ScoreSet:
         """[n]: 0 for H_0, k + 1 for an image of candidate k."""
         sizes = [len(self.alternative), *map(len, self.generated)]
         return np.repeat(np.arange(len(sizes)), sizes)
+
+    def map(self, change: Callable[[Unit], Unit]) -> "ScoreSet":
+        """The set with every unit changed."""
+        return ScoreSet(
+            tuple(map(change, self.real)),
+            tuple(tuple(map(change, units)) for units in self.generated),
+            {name: tuple(map(change, units)) for name, units in self.other.items()},
+        )
+
+    def keep(self, chosen: Callable[[Unit], bool]) -> "ScoreSet":
+        """The set with the units that are chosen."""
+        return ScoreSet(
+            tuple(filter(chosen, self.real)),
+            tuple(tuple(filter(chosen, units)) for units in self.generated),
+            {name: tuple(filter(chosen, units)) for name, units in self.other.items()},
+        )
 
     def sizes(self, names: Sequence[str]) -> dict[str, object]:
         """Count units (each its own source) by class, under the candidates' names."""

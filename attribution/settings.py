@@ -1,12 +1,13 @@
 """Projection settings, and what a calibration demands of a run: its settings and exactly its candidates."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from attribution.calibration import Calibration
 from attribution.engine import Candidate, ProjectionSettings
-from attribution.projector import ProjectionConfig
 from attribution.report import CandidateRecord
+from attribution.schedules import PAPER_STEPS, ProjectionConfig, steps_of
+from attribution.stopped_search import Watch
 
 
 def projection_record(settings: ProjectionSettings, encoders: Sequence[str]) -> dict:
@@ -20,6 +21,7 @@ def projection_record(settings: ProjectionSettings, encoders: Sequence[str]) -> 
 
 def projection_settings(
     calibration: Calibration | None,
+    method: str,
     steps: int | None,
     lpips: str | None,
     precision: str | None,
@@ -30,9 +32,11 @@ def projection_settings(
 
     Raises ValueError for a setting that differs from the calibration's.
     """
+    if method == "paper" and steps is None:
+        steps = PAPER_STEPS
     asked = {"steps": steps, "lpips": lpips, "precision": precision, "seed": seed}
     if calibration is None:
-        config = ProjectionConfig(steps=1000 if steps is None else steps, precision=precision or "fp32")
+        config = ProjectionConfig(steps=steps_of(method, steps), precision=precision or "fp32")
         return ProjectionSettings(config, lpips=lpips or "vgg", seed=seed or 0, batch_size=batch_size)
     for name, value in asked.items():
         if value is not None and value != calibration.projection[name]:
@@ -48,6 +52,18 @@ def settings_of(calibration: Calibration, batch_size: int) -> ProjectionSettings
     values.pop("encoders", None)
     lpips, seed = values.pop("lpips"), values.pop("seed")
     return ProjectionSettings(ProjectionConfig(**values), lpips=lpips, seed=seed, batch_size=batch_size)
+
+
+def watch_for(calibration: Calibration | None, names: Sequence[str]) -> Watch:
+    """Where a run looks at its searches, and which end there. names: ours, in the order of the calibration's."""
+    if calibration is None or calibration.stopping is None:
+        return Watch()
+    rule = calibration.stopping
+
+    def stops(place: int, distances: Mapping[str, float]) -> bool:
+        return rule.checkpoints[place].stops([distances[name] for name in names])
+
+    return Watch(rule.steps, stops)
 
 
 def require_settings(settings: ProjectionSettings, encoders: Sequence[str], calibration: Calibration) -> None:

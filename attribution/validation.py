@@ -8,11 +8,14 @@ import numpy as np
 from attribution.evidence import DecisionSettings, Evidence
 from attribution.fitting import Fitted
 from attribution.likelihood import Floats, bootstrap_intervals, cllr, cllr_cal, cllr_min
+from attribution.report import ImageVerdict
 from attribution.scores import ScoreSet, Unit
+from attribution.stopping import StoppingRule
 from attribution.threshold import auc, clopper_pearson_upper, equal_error_rate, tpr_at_fpr
 from attribution.verdict import decide
 
 LEVEL = 0.95
+Decide = Callable[[Sequence[float]], ImageVerdict]
 COLUMNS = ("SUPPORTS_RIGHT", "SUPPORTS_WRONG", "SUPPORTS_GROUP", "UNRESOLVED", "NOT_SUPPORTED", "INCONCLUSIVE")
 
 
@@ -89,6 +92,38 @@ def _threshold(fitted: Fitted, scores: ScoreSet, names: Sequence[str]) -> dict[s
     }
 
 
+def validate_stopping(
+    rule: StoppingRule, scores: ScoreSet, steps: int, decide_stopped: Decide, decide_full: Decide, names: Sequence[str]
+) -> dict[str, Any]:
+    """What stopping did to the validation images, by truth: where they stopped, and how many kept their verdict.
+
+    decide_stopped, decide_full: distances to verdict, by the calibration with the rule and by the one without it;
+    steps: of a search that nothing stops.
+    """
+
+    def row(units: Sequence[Unit]) -> dict[str, Any]:
+        places = [rule.first_stop(unit.checkpoints) for unit in units]
+        taken = [steps if place is None else rule.steps[place] for place in places]
+        same = sum(_same(decide_stopped(unit.distances), decide_full(unit.full)) for unit in units)
+        return {
+            "n": len(units),
+            "mean_steps": sum(taken) / len(taken) if taken else float(steps),
+            "stopped": [places.count(place) for place in range(len(rule.checkpoints))],
+            "same_verdict": same,
+        }
+
+    return {truth: row(units) for truth, units in _classes(scores, names)}
+
+
+def _same(one: ImageVerdict, another: ImageVerdict) -> bool:
+    return (one.code, one.candidate) == (another.code, another.candidate)
+
+
+def _classes(scores: ScoreSet, names: Sequence[str]) -> list[tuple[str, tuple[Unit, ...]]]:
+    """(truth, units): each candidate, the real images, each other generator."""
+    return [*zip(names, scores.generated, strict=True), ("real", scores.real), *sorted(scores.other.items())]
+
+
 def count_verdicts(
     evaluate: Callable[[Sequence[float]], Evidence],
     scores: ScoreSet,
@@ -106,5 +141,4 @@ def count_verdicts(
             counts[f"SUPPORTS_{right}" if verdict.code == "SUPPORTS" else verdict.code] += 1
         return counts
 
-    classes = [*zip(names, scores.generated, strict=True), ("real", scores.real), *sorted(scores.other.items())]
-    return {truth: row(truth, units) for truth, units in classes}
+    return {truth: row(truth, units) for truth, units in _classes(scores, names)}

@@ -6,14 +6,21 @@ from typing import Any
 from attribution.field_checks import number, numbers, require_keys, typed, whole
 from attribution.likelihood import LARGEST_LOG10
 from attribution.scores import ScoreSet
+from attribution.stopping import StoppingRule
 from attribution.validation import COLUMNS
 
 INTERVALS = ("cllr", "cllr_min", "cllr_cal", "auc", "eer")
 
 
-def read_validation(value: Any, scores: ScoreSet, names: Sequence[str]) -> dict[str, Any]:
-    """The figures as `validation.validate` makes them. Raises ValueError that names the field."""
-    require_keys(value, ["n", "bootstrap", "candidates", "threshold", "verdicts"], "validation")
+def read_validation(
+    value: Any, scores: ScoreSet, names: Sequence[str], rule: StoppingRule | None = None
+) -> dict[str, Any]:
+    """The figures as `validation.validate` makes them, with a rule as `validate_stopping` does too.
+
+    Raises ValueError that names the field.
+    """
+    stopping = ["stopping"] if rule else []
+    require_keys(value, ["n", "bootstrap", "candidates", "threshold", "verdicts", *stopping], "validation")
     if value["n"] != scores.sizes(names):
         raise ValueError(f"validation.n: found {str(value['n'])[:80]}, expected {scores.sizes(names)}")
     bootstrap = require_keys(value["bootstrap"], ["samples", "seed", "level"], "validation.bootstrap")
@@ -27,8 +34,24 @@ def read_validation(value: Any, scores: ScoreSet, names: Sequence[str]) -> dict[
         )
     _require_threshold(value["threshold"], scores, names)
     sizes = {"real": len(scores.real)} | {n: len(units) for n, units in zip(names, scores.generated, strict=True)}
-    _require_verdicts(value["verdicts"], sizes | {name: len(units) for name, units in scores.other.items()})
+    sizes |= {name: len(units) for name, units in scores.other.items()}
+    _require_verdicts(value["verdicts"], sizes)
+    if rule:
+        _require_stopping(value["stopping"], sizes, len(rule.checkpoints))
     return value
+
+
+def _require_stopping(value: Any, sizes: Mapping[str, int], checkpoints: int) -> None:
+    require_keys(value, sizes, "validation.stopping")
+    for truth, n in sizes.items():
+        where = f"validation.stopping.{truth}"
+        row = require_keys(value[truth], ["n", "mean_steps", "stopped", "same_verdict"], where)
+        whole(row["n"], f"{where}.n", n, n)
+        number(row["mean_steps"], f"{where}.mean_steps", 0)
+        whole(row["same_verdict"], f"{where}.same_verdict", 0, n)
+        stopped = [whole(c, f"{where}.stopped.{i}", 0, n) for i, c in enumerate(typed(row["stopped"], list, where))]
+        if len(stopped) != checkpoints or sum(stopped) > n:
+            raise ValueError(f"{where}.stopped: found {stopped}, expected {checkpoints} numbers, {n} in all at most")
 
 
 def _require_candidate(value: Any, n_own: int, n_alternative: int, where: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from attribution.calibration import Calibration
+    from attribution.stopping import StoppingRule
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,20 @@ def limitations(calibration: "Calibration | None") -> list[str]:
         *_lineage_notes(calibration),
         *_unreachable_notes(calibration),
     ]
+
+
+def stopping_statement(place: int | None, rule: "StoppingRule", steps: int) -> str:
+    """Why an image's searches ended at a checkpoint, or at none; steps: of searches that nothing ends."""
+    if place is None:
+        return f"The searches took all {steps} steps: at no checkpoint were the findings clear enough to stop."
+    checkpoint = rule.checkpoints[place]
+    so_far = rule.checkpoints[: place + 1]
+    stopped, changed = sum(c.stopped for c in so_far), sum(c.changed for c in so_far)
+    return (
+        f"The searches stopped after {checkpoint.steps} of {steps} steps, where one explanation was already at least "
+        f"{times(checkpoint.clarity or 0)} times likelier than any other: of {stopped} calibration images that were "
+        f"this clear by then, {stopped - changed} have the same verdict after all steps."
+    )
 
 
 def _lineage_notes(calibration: "Calibration") -> list[str]:

@@ -40,12 +40,13 @@ def _page(study: SeparationStudy) -> str:
         )
         for s in study.separations
     ]
-    means = [Markup("<tr><td>{}<td>{:.4f}<td>{:.4f}").format(*row) for row in study.means()]
+    means = [Markup("<tr><td>{}<td>{:.4f}<td>{:.4f}<td>{:.1f}").format(*row) for row in study.means()]
     return Markup(
         "<!doctype html><html lang='en'><meta charset='utf-8'><title>Separation</title><style>{}</style>"
         "<h1>Separation: distance to {}</h1><p>{} steps, LPIPS {}, {}, noise weight {:g}, seed {}.</p>{}"
         "<table><tr><th>classes<th>AUC<th>95 % interval<th>n{}</table>"
-        "<table><tr><th>class<th>mean distance<th>mean |autocorrelation| of the noise maps{}</table>{}</html>\n"
+        "<table><tr><th>class<th>mean distance<th>mean |autocorrelation| of the noise maps<th>mean steps{}</table>{}"
+        "</html>\n"
     ).format(
         Markup(STYLE),
         study.candidate,

@@ -108,6 +108,7 @@ TEXTS = {
     "white 3 standard deviations. A map that held a part of the image would show it: neighbouring pixels would agree. "
     "The largest autocorrelation of one pixel is {strongest}; 0 is white noise, 1 a copy of the neighbour.",
     "evidence": "The evidence in full: intake, file, hashes, seeds, layers",
+    "stopping": "Where the searches ended",
     "intake": "Intake, in order",
     "nothing_recorded": "nothing was recorded",
     "the_file": "The file",

@@ -114,6 +114,7 @@ def evidence(name: str, distance: float, paths: dict[str, str], key: str, steps:
         projection=f"projections/{sha256(key)}.{name}.safetensors",
         projection_sha256=sha256(f"projection {key} {name}"),
         history=decay,
+        checkpoints=[],
         **paths,
     )
 

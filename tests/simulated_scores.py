@@ -7,8 +7,8 @@ from dataclasses import asdict
 import numpy as np
 
 from attribution.calibration import Calibration, Control, DecisionSettings, fit_calibration
-from attribution.projector import ProjectionConfig
 from attribution.report import CandidateRecord
+from attribution.schedules import ProjectionConfig
 from attribution.scores import ScoreSet, Unit
 from generator.decoding import pixels_sha256
 from generator.images import encode_png

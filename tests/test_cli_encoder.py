@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 import cli
-from attribution.projector import ProjectionConfig, project
+from attribution.projector import project
+from attribution.schedules import ProjectionConfig
 from generator import LPIPS, load_generator
 from generator.encoder import load_encoder
 from generator.files import file_sha256

@@ -9,16 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attribution.noise import autocorrelation_penalty, by_layer, draw_noise, layer_resolutions, renormalize_
-from attribution.projector import (
-    LatentStatistics,
-    ProjectionConfig,
-    for_lpips,
-    image_seed,
-    latent_statistics,
-    learning_rate,
-    project,
-    w_noise_strength,
-)
+from attribution.projector import image_seed, latent_statistics, project
+from attribution.schedules import ProjectionConfig, learning_rate, w_noise_strength
+from attribution.search import LatentStatistics, for_lpips
 from generator import LPIPS, Generator, GeneratorConfig
 
 TINY = GeneratorConfig(resolution=16, z_dim=8, w_dim=8, mapping_layers=2, channel_base=128, channel_max=16)

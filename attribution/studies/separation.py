@@ -22,7 +22,8 @@ from attribution.evidence_files import noise_autocorrelation
 from attribution.population import ChosenImage, generate_units, read_units
 from attribution.projector import Projection
 from attribution.scores import one_per_source
-from attribution.settings import projection_record
+from attribution.settings import calibrated_order, projection_record, watch_for
+from attribution.stopped_search import Watch
 from attribution.store import RunStore
 from attribution.threshold import auc
 from attribution.verdict import decide
@@ -34,7 +35,10 @@ QUANTILES = (2.5, 97.5)
 
 @dataclass(frozen=True)
 class SeparationUnit:
-    """One image of the study: its class ("real" or a candidate's name), source, and distance to each candidate."""
+    """One image of the study: its class ("real" or a candidate's name), source, and distance to each candidate.
+
+    steps: how many its searches took.
+    """
 
     truth: str
     name: str
@@ -42,6 +46,7 @@ class SeparationUnit:
     distances: dict[str, float]
     noise_autocorrelation: float
     verdict: str | None
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -66,13 +71,14 @@ class SeparationStudy:
     separations: tuple[Separation, ...]
     verdicts: dict[str, dict[str, int]] | None
 
-    def means(self) -> list[tuple[str, float, float]]:
-        """(class, mean distance to A, mean noise autocorrelation) of each class."""
+    def means(self) -> list[tuple[str, float, float, float]]:
+        """(class, mean distance to A, mean noise autocorrelation, mean steps) of each class."""
         rows = []
         for truth in dict.fromkeys(unit.truth for unit in self.units):
             units = [unit for unit in self.units if unit.truth == truth]
             distance = float(np.mean([u.distances[self.candidate] for u in units]))
-            rows.append((truth, distance, float(np.mean([u.noise_autocorrelation for u in units]))))
+            autocorrelation = float(np.mean([u.noise_autocorrelation for u in units]))
+            rows.append((truth, distance, autocorrelation, float(np.mean([u.steps for u in units]))))
         return rows
 
 
@@ -86,14 +92,17 @@ def study_separation(
     units: int = 64,
     events: Events = SILENT,
     encoders: Mapping[str, Path] | None = None,
+    full: bool = False,
 ) -> SeparationStudy:
     """Project `units` fresh images per class into the candidates; the first candidate is A.
 
     Generated images have seeds that no calibration used; real ones are one seeded image for each validation source.
-    With settings other than the calibration's only A is projected into, and there are no verdicts. A killed study goes
-    on from store_path. Raises ValueError for too few validation sources, or unknown candidates.
+    With settings other than the calibration's only A is projected into, and there are no verdicts. full: no search ends
+    early, and verdicts are by the calibration of such searches. A killed study goes on from store_path. Raises
+    ValueError for too few validation sources, or unknown candidates.
     """
     candidates = load_candidates(candidate_files, encoders=encoders)
+    calibration = calibration.without_stopping() if full else calibration
     searches = projection_record(settings, [c.encoder_sha256 for c in candidates])
     with_verdicts = len(candidates) == len(calibration.candidates) and (searches == calibration.projection)
     into = candidates if with_verdicts else candidates[:1]
@@ -104,9 +113,12 @@ def study_separation(
     recorded = {
         "projection": searches,
         "candidates": {c.name: c.sha256 for c in candidates},
+        "full": full,
     }
     with RunStore(store_path, recorded | {"units": units, "batch_size": settings.batch_size}) as store:
-        _project(classes, into, settings, store, events)
+        known = calibrated_order(candidates, calibration) if with_verdicts else []
+        watch = watch_for(calibration if with_verdicts else None, [candidates[place].name for place in known])
+        _project(classes, into, settings, store, events, watch)
         rows = [
             _unit(truth, image, into, calibration if with_verdicts else None, store)
             for truth, images in classes.items()
@@ -137,14 +149,22 @@ def _validation_reals(
     return read_units(images, [records[i] for i in sorted(chosen)], resolution)
 
 
-def _project(classes, into: Sequence[Candidate], settings: ProjectionSettings, store: RunStore, events: Events) -> None:
+def _project(
+    classes: Mapping[str, Sequence[ChosenImage]],
+    into: Sequence[Candidate],
+    settings: ProjectionSettings,
+    store: RunStore,
+    events: Events,
+    watch: Watch,
+) -> None:
     everything = [image for images in classes.values() for image in images]
     tasks = [ProjectionTask(str(i.suspect.pixels_sha256), target_of(i.suspect)) for i in everything]
 
     def to_record(_: Candidate, task: ProjectionTask, target: np.ndarray, projection: Projection) -> dict:
-        return {"lpips": projection.lpips, "autocorrelation": noise_autocorrelation(projection)}
+        autocorrelation = noise_autocorrelation(projection)
+        return {"lpips": projection.lpips, "autocorrelation": autocorrelation, "steps": projection.steps}
 
-    project_missing(tasks, into, settings, store, to_record, events)
+    project_missing(tasks, into, settings, store, to_record, events, watch)
 
 
 def _unit(
@@ -160,7 +180,7 @@ def _unit(
         names = [known.name for known in calibration.candidates]
         verdict = decide(evidence, names, calibration.decision, calibration.alternative).code
     first = records[into[0].name]
-    return SeparationUnit(truth, image.name, image.source, distances, first["autocorrelation"], verdict)
+    return SeparationUnit(truth, image.name, image.source, distances, first["autocorrelation"], verdict, first["steps"])
 
 
 def _separate(rows: Sequence[SeparationUnit], candidate: str, other: str, seed: int) -> Separation:

@@ -14,7 +14,8 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from attribution.demo import demo_candidates
-from attribution.projector import ProjectionConfig, latent_statistics, project
+from attribution.projector import latent_statistics, project
+from attribution.schedules import ProjectionConfig
 from generator import LPIPS, load_generator
 from generator.encoder import Encoder, load_encoder
 from generator.files import file_sha256
