@@ -4,6 +4,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.commands import Run, run_command
+
 torch.set_num_threads(1)
 settings.register_profile("latentprint", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("latentprint")
@@ -21,6 +23,18 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
 def _seeded() -> None:
     """Networks made in a test don't depend on the tests that ran before it."""
     torch.manual_seed(SEED)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """latentprint ARGUMENTS -> (exit code, stdout, stderr)."""
+
+    def latentprint(*arguments: object) -> tuple[int, str, str]:
+        code = run_command(*arguments)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return latentprint
 
 
 @pytest.fixture(autouse=True)

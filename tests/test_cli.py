@@ -13,6 +13,7 @@ from PIL import Image
 
 import cli
 from tests.cases import tiny_generator, write_reals, write_samples
+from tests.commands import run_command
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +41,9 @@ def _keep(capsys: pytest.CaptureFixture[str]) -> None:
 
 def run(*arguments: object) -> tuple[int, str, str]:
     """latentprint ARGUMENTS -> (exit code, stdout, stderr)."""
-    argv, sys.argv = sys.argv, ["latentprint", *map(str, arguments)]
-    try:
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-    finally:
-        sys.argv = argv
+    code = run_command(*arguments)
     out, err = _capture[0].readouterr() if _capture else ("", "")
-    return int(stop.value.code or 0), out, err
+    return code, out, err
 
 
 def candidates(folder: Path, *names: str) -> list[str]:

@@ -14,12 +14,11 @@ import torch
 from PIL import Image
 
 import attribution.pipeline
-import cli
 from attribution.evidence_files import difference_picture
 from tests.cases import tiny_generator, write_samples
+from tests.commands import Run
 from tests.test_files import rewrite
 
-Run = Callable[..., tuple[int, str, str]]
 KINDS = ("projection", "target", "resynthesis", "difference")
 
 
@@ -36,20 +35,6 @@ def generators(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def suspects(generators: Path, tmp_path: Path) -> Path:
     """A folder with a-1.png and a-2.png."""
     return write_samples(tmp_path / "suspects", generators / "a.safetensors", [1, 2])
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """latentprint ARGUMENTS -> (exit code, stdout, stderr)."""
-
-    def latentprint(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["latentprint", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return latentprint
 
 
 @pytest.fixture

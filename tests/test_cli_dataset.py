@@ -1,14 +1,13 @@
 """`latentprint dataset` through the entry point."""
 
 import json
-import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import cli
+from tests.commands import run_command
 from tests.image_files import saved
 
 
@@ -29,11 +28,8 @@ def dataset(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     """latentprint dataset FOLDER --out FILE ARGUMENTS -> (exit code, stdout, stderr)."""
 
     def run(*arguments: object, out: str = "out.zip", resolution: int = 16) -> tuple[int, str, str]:
-        fixed = ["latentprint", "dataset", folder, "--out", tmp_path / out, "--resolution", resolution]
-        monkeypatch.setattr(sys, "argv", list(map(str, [*fixed, *arguments])))
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return int(stop.value.code or 0), *capsys.readouterr()
+        fixed = ["dataset", folder, "--out", tmp_path / out, "--resolution", resolution]
+        return run_command(*fixed, *arguments), *capsys.readouterr()
 
     return run
 

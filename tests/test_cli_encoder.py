@@ -1,39 +1,22 @@
 """Searches that begin at an encoder's w: from the command that trains it to a case that its calibration covers."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-import cli
 from attribution.projector import project
 from attribution.schedules import ProjectionConfig
 from generator import LPIPS, load_generator
 from generator.encoder import load_encoder
 from generator.files import file_sha256
 from tests.cases import tiny_generator, write_reals, write_samples
+from tests.commands import Run
 from training.encoder import EncoderTraining, train_encoder
 
 QUICK = ["--steps", "2", "--alpha", "0.2", "--delta", "0.2", "--lambda", "0.3", "--batch-size", "4"]
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """latentprint ARGUMENTS -> (exit code, stdout, stderr)."""
-
-    def latentprint(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["latentprint", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return latentprint
 
 
 @pytest.fixture(scope="module")

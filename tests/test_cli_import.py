@@ -1,14 +1,12 @@
 """`latentprint import` and `export` through the entry point, and foreign checkpoints in place of generator files."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-import cli
 from generator.files import discriminator_beside, file_sha256, read_provenance
 from generator.importers.exporting import export_checkpoint
 from generator.loading import load_generator
@@ -30,22 +28,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def latentprint(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """latentprint ARGUMENTS -> (exit code, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["latentprint", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return int(stop.value.code or 0), *capsys.readouterr()
-
-    return run
-
-
 @pytest.mark.parametrize("name", ["rosinality", "ada"])
-def test_an_imported_generator_makes_the_originals_images(latentprint, world, tmp_path, name):
-    code, out, _ = latentprint("import", world / f"{name}.pt", "--out", tmp_path / "g.safetensors")
+def test_an_imported_generator_makes_the_originals_images(run, world, tmp_path, name):
+    code, out, _ = run("import", world / f"{name}.pt", "--out", tmp_path / "g.safetensors")
     made = tmp_path / "g.safetensors"
     assert code == 0 and f"{file_sha256(made)}  {made}" in out.splitlines()
     z = torch.randn(2, TINY.z_dim)
@@ -55,68 +40,68 @@ def test_an_imported_generator_makes_the_originals_images(latentprint, world, tm
     assert discriminator_beside(tmp_path / "g.safetensors").exists() == (name == "rosinality")
 
 
-def test_the_version_is_printed(latentprint):
-    code, out, _ = latentprint("--version")
+def test_the_version_is_printed(run):
+    code, out, _ = run("--version")
     assert code == 0 and out.split()[0] == "latentprint" and len(out.split()) == 2
 
 
-def test_a_log_shows_the_progress(latentprint, world, tmp_path):
+def test_a_log_shows_the_progress(run, world, tmp_path):
     """Where stderr is no terminal there is no bar that moves."""
     attribute = ("attribute", world / "suspects", "--candidate", f"a={world / 'ours.safetensors'}", "--steps", 20)
-    code, _, err = latentprint(*attribute, "--batch-size", 1, "--out", tmp_path / "case")
+    code, _, err = run(*attribute, "--batch-size", 1, "--out", tmp_path / "case")
     assert code == 0
     lines = [line for line in err.splitlines() if line.startswith("projecting: ")]
     assert lines == ["projecting: 20 image-steps", *(f"projecting: {10 * n} %" for n in range(1, 11))]
 
 
-def test_export_and_import_give_the_same_file(latentprint, world, tmp_path):
+def test_export_and_import_give_the_same_file(run, world, tmp_path):
     for to in ("rosinality", "ada-pytorch-state"):
-        assert latentprint("export", world / "ours.safetensors", "--to", to, "--out", tmp_path / "f.pt")[0] == 0
-        assert latentprint("generate", "--generator", tmp_path / "f.pt", "--seeds", "3", "--out", tmp_path / to)[0] == 0
-    latentprint("generate", "--generator", world / "ours.safetensors", "--seeds", "3", "--out", tmp_path / "ours")
+        assert run("export", world / "ours.safetensors", "--to", to, "--out", tmp_path / "f.pt")[0] == 0
+        assert run("generate", "--generator", tmp_path / "f.pt", "--seeds", "3", "--out", tmp_path / to)[0] == 0
+    run("generate", "--generator", world / "ours.safetensors", "--seeds", "3", "--out", tmp_path / "ours")
     pictures = [
         (tmp_path / name / "seed000003.png").read_bytes() for name in ("rosinality", "ada-pytorch-state", "ours")
     ]
     assert pictures[0] == pictures[1] == pictures[2]
 
 
-def test_inspection_prints_all_and_writes_nothing(latentprint, world, tmp_path, monkeypatch):
+def test_inspection_prints_all_and_writes_nothing(run, world, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, _ = latentprint("import", world / "rosinality.pt", "--inspect")
+    code, out, _ = run("import", world / "rosinality.pt", "--inspect")
     assert code == 0 and list(tmp_path.iterdir()) == []
     for text in (file_sha256(world / "rosinality.pt"), "format: rosinality", "resolution: 16", "torch.FloatStorage"):
         assert text in out
-    code, out, _ = latentprint("import", world / "rosinality.pt", "--inspect", "--json")
+    code, out, _ = run("import", world / "rosinality.pt", "--inspect", "--json")
     found = json.loads(out)
     assert found["config"]["channel_max"] == TINY.channel_max and found["problem"] is None
     assert ["g_ema.conv1.conv.weight", "float32", [1, 8, 8, 3, 3]] in [list(t.values()) for t in found["tensors"]]
 
 
-def test_nothing_in_a_usual_snapshot_is_called_suspicious(latentprint, tmp_path):
+def test_nothing_in_a_usual_snapshot_is_called_suspicious(run, tmp_path):
     G, D = load_generator(tiny_generator(tmp_path / "g.safetensors", 0)), build_discriminator(TINY)
     path = write_checkpoint(tmp_path / "network-snapshot.pkl", "stylegan2-ada-pytorch", G, G, D)
-    code, out, _ = latentprint("import", path, "--inspect")
+    code, out, _ = run("import", path, "--inspect")
     assert code == 0 and "builtins.set" in out and "SUSPICIOUS" not in out and "unknown" not in out
 
 
-def test_a_suspicious_file_is_described_and_refused(latentprint, tmp_path):
+def test_a_suspicious_file_is_described_and_refused(run, tmp_path):
     canary = tmp_path / "canary"
     (tmp_path / "bad.pkl").write_bytes(b"cos\nsystem\n(S'touch " + str(canary).encode() + b"'\ntR.")
-    code, out, _ = latentprint("import", tmp_path / "bad.pkl", "--inspect")
+    code, out, _ = run("import", tmp_path / "bad.pkl", "--inspect")
     assert code == 0 and "os.system x 1: SUSPICIOUS" in out
-    refused = latentprint("import", tmp_path / "bad.pkl", "--out", tmp_path / "g.safetensors")
+    refused = run("import", tmp_path / "bad.pkl", "--out", tmp_path / "g.safetensors")
     assert_refused(refused, str(tmp_path / "bad.pkl"), "expected a StyleGAN2 checkpoint")
     assert not canary.exists() and not (tmp_path / "g.safetensors").exists()
 
 
-def test_commands_take_foreign_checkpoints_directly(latentprint, world, tmp_path):
+def test_commands_take_foreign_checkpoints_directly(run, world, tmp_path):
     checkpoint = world / "rosinality.pt"
     project = ("project", world / "suspects" / "ours-1.png", "--generator", checkpoint, "--out", tmp_path / "one")
-    assert latentprint(*project, "--steps", 2)[0] == 0
+    assert run(*project, "--steps", 2)[0] == 0
     with Image.open(next((tmp_path / "one" / "images").glob("*resynthesis.png"))) as picture:
         assert picture.size == (16, 16)
     attribute = ("attribute", world / "suspects", "--candidate", f"a={checkpoint}", "--out", tmp_path / "case")
-    code, _, err = latentprint(*attribute, "--steps", 2, "--batch-size", 1)
+    code, _, err = run(*attribute, "--steps", 2, "--batch-size", 1)
     assert code == 0, err
     candidate = json.loads((tmp_path / "case" / "report.json").read_text())["candidates"][0]
     assert candidate["sha256"] == file_sha256(checkpoint)
@@ -137,6 +122,6 @@ def test_commands_take_foreign_checkpoints_directly(latentprint, world, tmp_path
         (("generate", "--generator", "{world}/suspects/ours-1.png", "--out", "{tmp}"), ("ours-1.png",)),
     ],
 )
-def test_wrong_usage_is_one_sentence(latentprint, world, tmp_path, arguments, named):
-    assert_refused(latentprint(*(a.format(world=world, tmp=tmp_path) for a in arguments)), *named)
+def test_wrong_usage_is_one_sentence(run, world, tmp_path, arguments, named):
+    assert_refused(run(*(a.format(world=world, tmp=tmp_path) for a in arguments)), *named)
     assert not list(tmp_path.iterdir())

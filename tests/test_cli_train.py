@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 import cli
 from generator.files import file_sha256, read_provenance
 from tests.cases import TINY, tiny_generator, write_reals
+from tests.commands import run_command
 from training.config import TrainingConfig
 from training.estimate import estimate
 from training.presets import PRESETS
@@ -35,11 +36,8 @@ def train(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setitem(PRESETS, "small-64", TINY_RUN)
 
     def run(*arguments: object, out: str = "run") -> tuple[int, str, str]:
-        fixed = ["latentprint", "train", "--data", world / "reals", "--out", tmp_path / out, "--device", "cpu"]
-        monkeypatch.setattr(sys, "argv", list(map(str, [*fixed, *arguments])))
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return int(stop.value.code or 0), *capsys.readouterr()
+        fixed = ["train", "--data", world / "reals", "--out", tmp_path / out, "--device", "cpu"]
+        return run_command(*fixed, *arguments), *capsys.readouterr()
 
     return run
 

@@ -3,32 +3,15 @@
 import errno
 import resource
 import signal
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import cli
 from generator import files
 from tests.cases import tiny_generator, write_samples
+from tests.commands import Run
 from tests.test_cli_cases import sentence
-
-Run = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """latentprint ARGUMENTS -> (exit code, stderr)."""
-
-    def latentprint(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["latentprint", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return int(stop.value.code or 0), capsys.readouterr().err
-
-    return latentprint
 
 
 @pytest.fixture
@@ -46,7 +29,7 @@ def test_files_that_cannot_grow_stop_a_run_that_goes_on_later(run: Run, case: tu
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
     try:
-        code, err = run(*command)
+        code, _, err = run(*command)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
@@ -63,8 +46,8 @@ def test_a_place_that_is_read_only_is_named(run: Run, case: tuple, monkeypatch: 
 
     with monkeypatch.context() as place:
         place.setattr(files, "open", read_only, raising=False)
-        code, err = run(*command)
+        code, _, err = run(*command)
     assert code == 1 and "Read-only file system" in sentence(err) and ".partial" not in err
     assert run(*command)[0] == 0
-    code, err = run("report", out, "--csv", out / "report.json" / "table.csv")  # a file where a folder is expected
+    code, _, err = run("report", out, "--csv", out / "report.json" / "table.csv")  # a file where a folder is expected
     assert code in (1, 2) and "table.csv" in sentence(err)

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-import cli
 from attribution import ProjectionConfig, load_calibration, project
 from attribution.calibration import Calibration, fit_calibration
 from attribution.calibration_json import canonical_json, content_id
@@ -31,6 +29,7 @@ from generator.images import to_unit
 from generator.sampling import sample_images
 from reports.case import read_report, write_report
 from tests.cases import tiny_generator, write_reals, write_samples
+from tests.commands import run_command as run
 from tests.simulated_scores import FEW, STRATA, control, score_set
 
 STEPS = (4, 8, 16)
@@ -206,17 +205,6 @@ def test_images_stop_alone_and_candidates_together(searcher: Searcher) -> None:
             assert projections["a"].lpips == expected.lpips
     assert sum(counted) == 6 * 2 * TOTAL  # the progress bar ends at its end
     assert len({p["a"].steps for p in found}) > 1
-
-
-def run(*arguments: object) -> int:
-    """latentprint ARGUMENTS -> exit code."""
-    argv, sys.argv = sys.argv, ["latentprint", *map(str, arguments)]
-    try:
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-    finally:
-        sys.argv = argv
-    return int(stop.value.code or 0)
 
 
 @pytest.fixture(scope="module")

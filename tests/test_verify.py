@@ -4,7 +4,6 @@ import functools
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,6 @@ from PIL import Image
 from safetensors import safe_open
 
 import attribution.recheck_files
-import cli
 from attribution.findings import Finding
 from attribution.rerendering import rerender
 from generator import LPIPS
@@ -27,6 +25,7 @@ from reports.case import read_report, write_report
 from reports.signing import public_path, read_private_key, write_key_pair
 from reports.verify import check_files, verify_case
 from tests.cases import tiny_generator, write_reals, write_samples
+from tests.commands import run_command as run
 
 QUICK = ["--steps", "2", "--batch-size", "4", "--alpha", "0.3", "--delta", "0.3", "--lambda", "0.1"]
 
@@ -47,17 +46,6 @@ def _rendered_once() -> Any:
         patch.setattr(attribution.recheck_files, "rerender", cached)
         patch.setattr(attribution.recheck_files, "LPIPS", functools.cache(LPIPS))
         yield
-
-
-def run(*arguments: object) -> int:
-    """latentprint ARGUMENTS -> exit code."""
-    argv, sys.argv = sys.argv, ["latentprint", *map(str, arguments)]
-    try:
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-    finally:
-        sys.argv = argv
-    return int(stop.value.code or 0)
 
 
 @pytest.fixture(scope="module")
