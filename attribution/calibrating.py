@@ -141,7 +141,7 @@ def _project(
             raise ValueError(f"{task.key[:12]}: its projection into {candidate.name} is not finite, expected a number")
         return {"lpips": projection.lpips, "checkpoints": [distance for _, distance in projection.checkpoints]}
 
-    project_missing(tasks, candidates, settings, store, to_record, events, Watch(checkpoints))
+    project_missing(tasks, len(tasks), candidates, settings, store, to_record, events, Watch(checkpoints))
 
 
 def target_of(suspect: Suspect) -> Callable[[int], np.ndarray]:
@@ -209,4 +209,6 @@ def _control(kind: str, image: ChosenImage, candidates: Sequence[Candidate], mea
     assert image.suspect.pixels is not None
     png = base64.b64encode(encode_png(image.suspect.pixels)).decode()
     key = str(image.suspect.pixels_sha256)
-    return Control(kind, image.name, png, key, {c.name: measure(key, c).full for c in candidates})
+    found = {c.name: measure(key, c) for c in candidates}
+    distances, early = {n: d.full for n, d in found.items()}, {n: list(d.checkpoints) for n, d in found.items()}
+    return Control(kind, image.name, png, key, distances, early)

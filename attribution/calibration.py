@@ -13,6 +13,7 @@ from attribution.calibration_json import (
     Control,
     canonical_json,
     content_id,
+    control_to_json,
     decision_to_json,
     fitted_to_json,
     lineages_to_json,
@@ -95,6 +96,12 @@ class Calibration:
         """The verdict on an image at these distances, which raises as `evaluate` does."""
         return decide(self.evaluate(distances), self.names, self.decision, self.alternative)
 
+    def control_distance(self, control: Control, name: str, steps: int) -> float:
+        """The distance of a control to one of the candidates after so many steps, where a search may have ended."""
+        if self.stopping and steps in self.stopping.steps:
+            return control.checkpoints[name][self.stopping.steps.index(steps)]
+        return control.distances[name]
+
     def to_json(self, with_id: bool = True) -> dict[str, Any]:
         """The file's content as JSON values."""
         content = {
@@ -111,7 +118,7 @@ class Calibration:
             "unreachable": self.unreachable,
             "lineages": self.lineages,
             "validation": self.validation,
-            "controls": [dataclasses.asdict(control) for control in self.controls],
+            "controls": [control_to_json(control) for control in self.controls],
         }
         if self.stopping:
             content["stopping"] = stopping_to_json(self.stopping)
@@ -209,7 +216,7 @@ def fit_calibration(
         fitted=fitted,
         unreachable=unreachable(fitted, [len(units) for units in calibration.generated], names, decision),
         validation={},
-        controls=tuple(controls),
+        controls=tuple(c if rule else dataclasses.replace(c, checkpoints={}) for c in controls),
         tool_version=tool_version,
         created=created,
         stopping=rule,

@@ -18,13 +18,17 @@ EARLY = ("checkpoints", "full")  # of a unit: its distances on the way and after
 
 @dataclass(frozen=True)
 class Control:
-    """A calibration image that every run projects again. kind: "generated" | "real"; distances by candidate name."""
+    """A calibration image that every run projects again. kind: "generated" | "real"; distances by candidate name.
+
+    checkpoints: those at each checkpoint where searches may stop, by candidate; empty where none does.
+    """
 
     kind: str
     name: str
     png_base64: str
     pixels_sha256: str
     distances: dict[str, float]
+    checkpoints: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
 
 def canonical_json(value: Any) -> bytes:
@@ -43,6 +47,12 @@ def normal_json(value: Mapping[str, Any], name: str) -> dict[str, Any]:
         return json.loads(canonical_json(dict(value)))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: found a value that JSON doesn't have ({error}), expected plain values") from error
+
+
+def control_to_json(control: Control) -> dict[str, Any]:
+    """checkpoints are left out where nothing stops."""
+    value = dataclasses.asdict(control)
+    return value if control.checkpoints else {k: v for k, v in value.items() if k != "checkpoints"}
 
 
 def decision_to_json(decision: DecisionSettings) -> dict[str, float]:

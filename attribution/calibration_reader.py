@@ -70,7 +70,7 @@ def read_fields(content: Any) -> dict[str, Any]:
         "fitted": fitted,
         "unreachable": _read_unreachable(content["unreachable"], names, expected),
         "validation": read_validation(content["validation"], scores["validation"], names, rule),
-        "controls": _read_controls(content["controls"], candidates),
+        "controls": _read_controls(content["controls"], candidates, len(rule.steps) if rule else 0),
         "tool_version": typed(content["tool_version"], str, "tool_version"),
         "created": _read_time(content["created"], "created"),
         "stopping": rule,
@@ -201,10 +201,10 @@ def _read_unreachable(
     return value
 
 
-def _read_controls(value: Any, candidates: Sequence[CandidateRecord]) -> tuple[Control, ...]:
+def _read_controls(value: Any, candidates: Sequence[CandidateRecord], checkpoints: int) -> tuple[Control, ...]:
     if len(typed(value, list, "controls")) > CONTROLS_AT_MOST:
         raise ValueError(f"controls: found {len(value)}, expected at most {CONTROLS_AT_MOST}")
-    controls = [_read_control(entry, candidates, f"controls.{place}") for place, entry in enumerate(value)]
+    controls = [_read_control(entry, candidates, checkpoints, f"controls.{place}") for place, entry in enumerate(value)]
     kinds, hashes = [control.kind for control in controls], {control.pixels_sha256 for control in controls}
     if not {"generated", "real"} <= set(kinds) or len(hashes) < len(value):
         found = f"{kinds.count('generated')} generated and {kinds.count('real')} real images"
@@ -212,16 +212,19 @@ def _read_controls(value: Any, candidates: Sequence[CandidateRecord]) -> tuple[C
     return tuple(controls)
 
 
-def _read_control(value: Any, candidates: Sequence[CandidateRecord], where: str) -> Control:
-    require_keys(value, [field.name for field in fields(Control)], where)
+def _read_control(value: Any, candidates: Sequence[CandidateRecord], checkpoints: int, where: str) -> Control:
+    names = [c.name for c in candidates]
+    require_keys(value, [f.name for f in fields(Control) if f.name != "checkpoints" or checkpoints], where)
     one_of(value["kind"], ["generated", "real"], f"{where}.kind")
     for key in ("name", "png_base64"):
         typed(value[key], str, f"{where}.{key}")
     sha256 = matched(value["pixels_sha256"], SHA256, f"{where}.pixels_sha256")
     _require_png(value["png_base64"], sha256, {c.resolution for c in candidates}, where)
-    require_keys(value["distances"], [c.name for c in candidates], f"{where}.distances")
+    require_keys(value["distances"], names, f"{where}.distances")
     found = {name: number(d, f"{where}.distances.{name}", 0, FARTHEST) for name, d in value["distances"].items()}
-    return Control(**{**value, "distances": found})
+    early = require_keys(value["checkpoints"], names, f"{where}.checkpoints") if checkpoints else {}
+    early = {n: list(numbers(d, f"{where}.checkpoints.{n}", checkpoints, 0, FARTHEST)) for n, d in early.items()}
+    return Control(**{**value, "distances": found, "checkpoints": early})
 
 
 def _require_png(text: str, sha256: str, resolutions: set[int], where: str) -> None:

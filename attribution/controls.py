@@ -14,9 +14,9 @@ from attribution.store import RunStore
 
 
 def control_tasks(calibration: Calibration | None) -> list[ProjectionTask]:
-    """The projections that the controls need: they take all their steps, so that each is compared with the same."""
+    """The projections that the controls need."""
     controls = calibration.controls if calibration else ()
-    return [ProjectionTask(control.pixels_sha256, _loader(control), may_stop=False) for control in controls]
+    return [ProjectionTask(control.pixels_sha256, _loader(control)) for control in controls]
 
 
 def _loader(control: Control):
@@ -32,19 +32,23 @@ def _loader(control: Control):
 def control_records(
     calibration: Calibration | None, candidates: Sequence[Candidate], order: Sequence[int], store: RunStore
 ) -> list[ControlRecord] | None:
-    """Each control's distances now and in the calibration, under the run's names; None without a calibration."""
+    """Each control's distances now, and in the calibration after as many steps, under the run's names.
+
+    None without a calibration.
+    """
     if calibration is None:
         return None
     records = []
     for control in calibration.controls:
-        now, then = {}, {}
+        now, then, steps = {}, {}, int(calibration.projection["steps"])
         for known, place in zip(calibration.candidates, order, strict=True):
             name = candidates[place].name
             projected = projection_of(store, control.pixels_sha256, name) or {}
             now[name] = projected.get(
                 "lpips", -1.0
             )  # a failed projection has no distance: its drift exceeds any tolerance
-            then[name] = control.distances[known.name]
+            steps = min(steps, projected.get("steps", steps))
+            then[name] = calibration.control_distance(control, known.name, steps)
         drift = max(abs(now[name] - then[name]) for name in now)
-        records.append(ControlRecord(control.kind, control.pixels_sha256, now, then, drift))
+        records.append(ControlRecord(control.kind, control.pixels_sha256, now, then, drift, steps))
     return records

@@ -1,8 +1,9 @@
 """Project many images into many generators in fixed-size batches, remembering what is done."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -94,14 +95,10 @@ SILENT = Events()
 
 @dataclass(frozen=True)
 class ProjectionTask:
-    """One image to project. key: SHA-256 of its canonical pixels; load: resolution -> uint8 target [r, r, 3].
-
-    may_stop: whether a rule may end its searches early.
-    """
+    """One image to project. key: SHA-256 of its canonical pixels; load: resolution -> uint8 target [r, r, 3]."""
 
     key: str
     load: Callable[[int], np.ndarray]
-    may_stop: bool = True
 
 
 ToRecord = Callable[[Candidate, ProjectionTask, np.ndarray, Projection], dict]
@@ -158,7 +155,8 @@ def _targets(pixels: Sequence[np.ndarray], candidate: Candidate) -> Tensor:
 
 
 def project_missing(
-    tasks: Sequence[ProjectionTask],
+    tasks: Iterable[ProjectionTask],
+    count: int,
     candidates: Sequence[Candidate],
     settings: ProjectionSettings,
     store: RunStore,
@@ -168,24 +166,31 @@ def project_missing(
 ) -> None:
     """Project each batch of tasks into each candidate that lacks it, and store what `to_record` makes of it.
 
-    The batches follow from the list of tasks, and a batch is stored as a whole: a killed run goes on with the very
-    batches of one that was not, so that the results are the same to the bit. Where searches may stop, that holds of
-    windows of several batches, with all candidates. to_record gets the candidate, the task, its target and its
-    projection.
+    Tasks are taken as they are needed; count: of them, at most, for the progress. The batches follow from the list of
+    tasks, and a batch is stored as a whole: a killed run goes on with the very batches of one that was not, so that the
+    results are the same to the bit. Where searches may stop, that holds of windows of several batches, with all
+    candidates. to_record gets the candidate, the task, its target and its projection.
     """
     size = settings.batch_size * (BATCHES if watch.stops else 1)
-    parts = [tasks[i : i + size] for i in range(0, len(tasks), size)]
     together = [list(candidates)] if watch.stops else [[candidate] for candidate in candidates]
-    work = [(cs, part) for cs in together for part in parts if _lacks(store, part, cs)]
-    events.on_total(settings.config.steps * sum(len(part) * len(cs) for cs, part in work))
     lpips = LPIPS(settings.lpips).to(candidates[0].generator.mapping.w_avg.device)
-    for into, part in work:
-        if watch.stops:
-            projected = _project_window(part, into, settings, lpips, watch, events.on_step)
-        else:
-            batch = project_batch(part, into[0], settings, lpips, events.on_step, watch.checkpoints)
-            projected = [(into[0], *found) for found in batch]
-        store.put_all("projection", {f"{t.key}.{c.name}": to_record(c, t, target, p) for c, t, target, p in projected})
+    events.on_total(settings.config.steps * len(candidates) * count)
+    source = iter(tasks)
+    while part := list(islice(source, size)):
+        count -= len(part)
+        for into in together:
+            if not _lacks(store, part, into):
+                events.on_step(settings.config.steps * len(part) * len(into))
+                continue
+            if watch.stops:
+                projected = _project_window(part, into, settings, lpips, watch, events.on_step)
+            else:
+                batch = project_batch(part, into[0], settings, lpips, events.on_step, watch.checkpoints)
+                projected = [(into[0], *found) for found in batch]
+            store.put_all(
+                "projection", {f"{t.key}.{c.name}": to_record(c, t, target, p) for c, t, target, p in projected}
+            )
+    events.on_step(settings.config.steps * len(candidates) * count)
 
 
 def _lacks(store: RunStore, tasks: Sequence[ProjectionTask], candidates: Sequence[Candidate]) -> bool:
@@ -207,7 +212,6 @@ def _project_window(
         Wanted(
             {c.name: _targets([of_task[c.resolution]], c)[0] for c in candidates},
             image_seed(settings.seed, task.key),
-            task.may_stop,
         )
         for task, of_task in zip(tasks, pixels, strict=True)
     ]

@@ -1,16 +1,12 @@
 """The order of the work: files -> suspects -> projections -> evidence -> verdicts -> report."""
 
-import hashlib
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from attribution.assembly import assemble_image, run_id, stored_evidence, summarize
 from attribution.calibration import Calibration
@@ -21,42 +17,31 @@ from attribution.engine import (
     Candidate,
     Events,
     ProjectionSettings,
-    ProjectionTask,
     load_candidates,
     project_missing,
 )
 from attribution.evidence_files import write_projection
+from attribution.examination import Examination, IntakeRecord, digest_of
 from attribution.intake import (
     DEFAULT_INTAKE,
     IntakeSettings,
-    Stratum,
     Suspect,
     SuspectFile,
-    estimate_stratum,
     list_suspects,
-    prepare_side,
-    prepare_target,
     read_suspect,
 )
 from attribution.landmarks import Landmarks
 from attribution.listing import json_safe
-from attribution.projector import Projection
 from attribution.provenance import environment, tool_version
 from attribution.report import CandidateRecord, ImageReport, Report, RunRecord
 from attribution.settings import calibrated_order, require_settings, watch_for
-from attribution.stopped_search import Watch
-from attribution.store import RunStore
 from attribution.wording import limitations, propositions
-from generator.containers import ImageError
 from generator.isolation import DecodingProcess
 
 # The search amplifies rounding: kernels that add in another order, as another processor's do, moved single distances by
 # .006 in the mean and .020 at most (8 projections at 64x64 in 60 steps; .013 and .073 of 40 in 40 steps), in the
 # calibration as in a case. So the controls can show that something is grossly wrong, such as other pixels or weights.
 CONTROLS_TOLERANCE = 0.15
-
-
-Read = Callable[[SuspectFile], Suspect]
 
 
 @dataclass(frozen=True)
@@ -69,15 +54,6 @@ class CaseLabels:
 
 
 BLANK = CaseLabels()
-
-
-@dataclass(frozen=True, slots=True)
-class IntakeRecord:
-    """A suspect without its pixels, the file to read them from again, and its stratum for each candidate."""
-
-    file: SuspectFile
-    suspect: Suspect
-    strata: tuple[Stratum, ...]
 
 
 def attribute(
@@ -147,13 +123,21 @@ def attribute(
         if calibration is not None:
             calibration.save(out / "calibration.json")
         started = store.first("run", "started", _now())
-        shared: dict[str, Any] = {}
-        records = [_slim(_read(file, candidates, shape, read), shared) for file in files]
+        records: list[IntakeRecord] = []
+        examination = Examination(files, tuple(c.resolution for c in candidates), shape, read)
         if landmarks:
-            _require_one_face(records, calibration)
-        content = _digest_of(records)
-        watch = watch_for(calibration, [names[place] for place in order])
-        _project_missing(records, candidates, settings, calibration, shape, read, out, store, events, watch)
+            examination.require_one_face(calibration)
+        before = control_tasks(calibration)
+        project_missing(
+            chain(before, examination.tasks(records, {task.key for task in before})),
+            len(before) + len(files),
+            candidates,
+            settings,
+            store,
+            lambda c, task, target, projection: write_projection(out, task.key, target, c, projection),
+            events,
+            watch_for(calibration, [names[place] for place in order]),
+        )
         controls = control_records(calibration, candidates, order, store)
         holds = None if controls is None else all(c.drift <= CONTROLS_TOLERANCE for c in controls)
         images = []
@@ -164,7 +148,7 @@ def attribute(
             id=run_id(started, [(r.suspect.path, r.suspect.sha256) for r in records], recorded),
             tool_version=version,
             started=started,
-            finished=store.first("finished", content, _now()),
+            finished=store.first("finished", digest_of(records), _now()),
             **written,
             command=store.first("run", "command", [json_safe(word) for word in command]),
             settings=recorded,
@@ -214,86 +198,5 @@ def candidate_record(candidate: Candidate) -> CandidateRecord:
     return CandidateRecord(candidate.name, candidate.sha256, G.architecture, G.resolution, candidate.provenance)
 
 
-def _digest_of(records: Sequence[IntakeRecord]) -> str:
-    """Names and content of the suspects: another folder content is another report, finished at another time."""
-    listed = "\n".join(f"{r.suspect.path} {r.suspect.sha256}" for r in records)
-    return hashlib.sha256(listed.encode()).hexdigest()
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _read(file: SuspectFile, candidates: Sequence[Candidate], shape: str, read: Read) -> IntakeRecord:
-    """Decode a file, check that it fits every candidate, and let go of the pixels."""
-    suspect = read(file)
-    if suspect.pixels is None:
-        return IntakeRecord(file, suspect, ())
-    transforms = list(suspect.intake)
-    try:
-        for resolution in sorted({c.generator.resolution for c in candidates}):
-            transforms += prepare_target(suspect, resolution, shape).transforms
-    except ImageError as error:
-        return IntakeRecord(file, replace(suspect, pixels=None, refusal=error.message), ())
-    side = prepare_side(suspect, shape)
-    strata = tuple(estimate_stratum(suspect, side, c.generator.resolution) for c in candidates)
-    return IntakeRecord(file, replace(suspect, pixels=None, intake=tuple(transforms)), strata)
-
-
-def _require_one_face(records: Sequence[IntakeRecord], calibration: Calibration | None) -> None:
-    """Raise ValueError where the same pixels, which are projected once, are to be cut in two ways."""
-    first: dict[str | None, Suspect] = {}
-    controls = {control.pixels_sha256 for control in calibration.controls} if calibration else set()
-    for suspect in (r.suspect for r in records if r.strata):
-        if suspect.pixels_sha256 in controls:
-            found = f"found the pixels of {suspect.path} among the calibration's controls"
-            raise ValueError(f"--landmarks: {found}, expected an image that is none")
-        other = first.setdefault(suspect.pixels_sha256, suspect)
-        if other.landmarks != suspect.landmarks:
-            raise ValueError(
-                f"--landmarks: found other points for {suspect.path} than for {other.path}, expected the same for the "
-                "same pixels"
-            )
-
-
-def _slim(record: IntakeRecord, shared: dict[str, Any]) -> IntakeRecord:
-    """The record with transforms and facts that equal an earlier file's kept once: folders are large and uniform."""
-
-    def once(value: Any) -> Any:
-        return shared.setdefault(json.dumps(value), value)
-
-    suspect = record.suspect
-    suspect = replace(suspect, intake=tuple(map(once, suspect.intake)), facts=once(suspect.facts))
-    return replace(record, suspect=suspect)
-
-
-def _project_missing(
-    records: Sequence[IntakeRecord],
-    candidates: Sequence[Candidate],
-    settings: ProjectionSettings,
-    calibration: Calibration | None,
-    shape: str,
-    read: Read,
-    out: Path,
-    store: RunStore,
-    events: Events,
-    watch: Watch,
-) -> None:
-    """Project every image, once per pixel hash, and the run controls, into every candidate that lacks it."""
-    unique = {r.suspect.pixels_sha256: r for r in records if r.suspect.pixels_sha256 and not r.suspect.refusal}
-    tasks = control_tasks(calibration) + [_task(key, r.file, shape, read) for key, r in unique.items() if key]
-
-    def to_record(candidate: Candidate, task: ProjectionTask, target: np.ndarray, projection: Projection) -> dict:
-        return write_projection(out, task.key, target, candidate, projection)
-
-    project_missing(tasks, candidates, settings, store, to_record, events, watch)
-
-
-def _task(key: str, file: SuspectFile, shape: str, read: Read) -> ProjectionTask:
-    def load(resolution: int) -> np.ndarray:
-        suspect = read(file)
-        if suspect.pixels_sha256 != key:
-            raise ValueError(f"{file.path}: found other pixels than at the start of the run, expected the same file")
-        return prepare_target(suspect, resolution, shape).pixels
-
-    return ProjectionTask(key, load)

@@ -280,12 +280,16 @@ def _check_control(place: int, facts: CaseFacts, again: Again) -> list[Finding]:
         return [Finding(where, False, f"run.controls: found {len(controls)}, expected the calibration's {len(known)}")]
     control, calibrated = controls[place], known[place]
     names = dict(zip((facts.names[i] for i in facts.order), facts.calibration.names, strict=True))
+    rule, steps = facts.calibration.stopping, facts.settings.config.steps
+    steps = control.steps if rule and control.steps in rule.steps else steps
+    then = {name: facts.calibration.control_distance(calibrated, own, steps) for name, own in names.items()}
     expected = ControlRecord(
         kind=calibrated.kind,
         pixels_sha256=calibrated.pixels_sha256,
         distances={name: control.distances.get(name, FAILED) for name in names},
-        calibrated={name: calibrated.distances[own] for name, own in names.items()},
-        drift=max(abs(control.distances.get(n, FAILED) - calibrated.distances[own]) for n, own in names.items()),
+        calibrated=then,
+        drift=max(abs(control.distances.get(name, FAILED) - then[name]) for name in names),
+        steps=steps,
     )
     problems = list(differences(asdict(control), asdict(expected), where))
     unchecked = []

@@ -129,13 +129,16 @@ def known_hashes(sha256: str, provenance: Mapping) -> set[str]:
 
 @dataclass(frozen=True)
 class ControlRecord:
-    """One re-projected calibration image: its distance to each candidate now and in the calibration."""
+    """One re-projected calibration image: its distance to each candidate now, after so many steps, and in the
+    calibration after as many.
+    """
 
     kind: str
     pixels_sha256: str
     distances: dict[str, float]
     calibrated: dict[str, float]
     drift: float
+    steps: int
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,10 @@ class Watch:
 
 @dataclass(frozen=True)
 class Wanted:
-    """An image in a window: its target for each candidate, its seed, and whether its searches may stop early."""
+    """An image in a window: its target for each candidate, and its seed."""
 
     targets: Mapping[str, Tensor]
     seed: int
-    may_stop: bool
 
 
 def search_window(
@@ -67,7 +66,7 @@ def search_window(
         if until == steps:
             return found
         here = {i: {name: found[i][name].lpips for name in searchers} for i in running}
-        stopped = {i for i in running if images[i].may_stop and watch.stops(place, here[i])}
+        stopped = {i for i in running if watch.stops(place, here[i])}
         on_step(len(stopped) * len(searchers) * (steps - until))
         running = [i for i in running if i not in stopped]
         for of_candidate in states.values():

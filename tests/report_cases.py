@@ -174,7 +174,7 @@ def unexamined(path: str, reason: str, error: FileError | None) -> ImageReport:
 
 def make_report(images: list[ImageReport], calibrated: bool = True) -> Report:
     now, then = {"emoji-a": 0.0113, "emoji-b": 0.139}, {"emoji-a": 0.0112, "emoji-b": 0.139}
-    control = ControlRecord("generated", sha256("control"), now, then, 0.0001)
+    control = ControlRecord("generated", sha256("control"), now, then, 0.0001, 160)
     run = RunRecord(
         id="01f3a9c2b7d4e85",
         tool_version="0.1.0",

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attribution.examination import IntakeRecord, _slim
 from attribution.intake import (
     IntakeSettings,
     Stratum,
@@ -27,7 +28,6 @@ from attribution.intake import (
     read_suspect,
     suspect_from_bytes,
 )
-from attribution.pipeline import IntakeRecord, _slim
 from generator.containers import ImageError
 from generator.decoding import Limits, pixels_sha256
 from generator.images import encode_png
@@ -283,7 +283,7 @@ def test_files_that_are_alike_share_what_is_said_of_them(tmp_path):
     shared: dict[str, Any] = {}
     with DecodingProcess() as process:
         suspects = [read_suspect(file, decode=process.decode) for file in list_suspects([tmp_path])]
-    slim = [_slim(IntakeRecord(SuspectFile(s.path, s.path), s, ()), shared).suspect for s in suspects]
+    slim = [_slim(IntakeRecord(s, ()), shared).suspect for s in suspects]
     assert slim == suspects and [s.facts for s in slim] == [s.facts for s in suspects]
     assert slim[0].facts is slim[1].facts and slim[0].intake[0] is slim[1].intake[0]
     assert slim[2].facts is not slim[0].facts

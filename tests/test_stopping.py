@@ -183,7 +183,7 @@ def test_measuring_on_the_way_changes_nothing(searcher: Searcher) -> None:
 
 def test_images_stop_alone_and_candidates_together(searcher: Searcher) -> None:
     pixels = sample_images(searcher.G, [5, 6, 7, 8, 9, 10])
-    images = [Wanted({"a": t, "b": t}, i, i != 3) for i, t in enumerate(to_unit(pixels))]
+    images = [Wanted({"a": t, "b": t}, i) for i, t in enumerate(to_unit(pixels))]
     asked: list[int] = []
 
     def stops(place: int, distances) -> bool:
@@ -197,9 +197,9 @@ def test_images_stop_alone_and_candidates_together(searcher: Searcher) -> None:
     watched = [[float(np.median([p.checkpoints[place][1] for p in alone])) for place in (0, 1)]]
     counted: list[int] = []
     found = search_window(images, {"a": searcher, "b": searcher}, Watch((2, 5), stops), 2, counted.append)
-    assert asked.count(0) == 5  # not of the image that may not stop
-    for i, (projections, expected) in enumerate(zip(found, alone, strict=True)):
-        reached = [steps for place, (steps, d) in enumerate(expected.checkpoints) if i != 3 and d < watched[0][place]]
+    assert asked.count(0) == 6 and 0 < asked.count(1) < 6
+    for projections, expected in zip(found, alone, strict=True):
+        reached = [steps for place, (steps, d) in enumerate(expected.checkpoints) if d < watched[0][place]]
         assert projections["a"].steps == projections["b"].steps == min([*reached, TOTAL])
         if not reached:
             assert projections["a"].lpips == expected.lpips
@@ -219,11 +219,19 @@ def world(folder: Path) -> Iterator[Path]:
         plain = control(kind, "ab", 16)
         pixels = np.array(Image.open(io.BytesIO(base64.b64decode(plain.png_base64))).convert("RGB"))
         seed = image_seed(0, plain.pixels_sha256)
-        found = {
-            c.name: project(c.generator, to_unit(pixels[None]), config=config, lpips=lpips, seeds=[seed])[0].lpips
-            for c in candidates
-        }
-        controls.append(replace(plain, distances=found))
+        found = {}
+        for c in candidates:
+            (found[c.name],) = project(
+                c.generator,
+                to_unit(pixels[None]),
+                config=config,
+                lpips=lpips,
+                seeds=[seed],
+                checkpoints=config.checkpoints,
+            )
+        distances = {name: p.lpips for name, p in found.items()}
+        early = {name: [d for _, d in p.checkpoints] for name, p in found.items()}
+        controls.append(replace(plain, distances=distances, checkpoints=early))
     noise = (0.3, 0.2, 0.1, 0.05)
     calibration = fit_calibration(
         [candidate_record(c) for c in candidates],
@@ -284,6 +292,8 @@ def test_a_case_says_where_and_why_each_search_ended(world: Path) -> None:
         ended.add(stopping["steps"])
     assert min(ended) < TOTAL
     assert report["run"]["controls_hold"] is True
+    assert all(c["drift"] == 0 and c["calibrated"] == c["distances"] for c in report["run"]["controls"])
+    assert min(c["steps"] for c in report["run"]["controls"]) < TOTAL
     assert "Where the searches ended" in (world / "case" / "report.html").read_text()
 
 

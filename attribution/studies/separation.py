@@ -164,7 +164,7 @@ def _project(
         autocorrelation = noise_autocorrelation(projection)
         return {"lpips": projection.lpips, "autocorrelation": autocorrelation, "steps": projection.steps}
 
-    project_missing(tasks, into, settings, store, to_record, events, watch)
+    project_missing(tasks, len(tasks), into, settings, store, to_record, events, watch)
 
 
 def _unit(
