@@ -16,7 +16,7 @@ from cuda_ops.axes import Axis, phases
 
 SHORT = 6  # taps; the banded product costs the same for all
 BLOCK = 128  # outputs per banded product
-STRIP = 1 << 18  # pixels, of the image or of the result, per strip
+STRIP = 1 << 19  # pixels, of the image or of the result, per strip
 
 
 def resample_image(x: Tensor, taps: tuple[float, ...], gain: float, x_axis: Axis, y_axis: Axis) -> Tensor:
