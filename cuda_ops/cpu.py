@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cuda_ops.axes import Axis, Phase, phases
-from cuda_ops.cpu_images import resample_image
+from cuda_ops.cpu_images import SHORT, resample_image
 from cuda_ops.reference import correlation_taps, layout, output_size, pad_or_crop, upfirdn2d_reference
 
 IMAGE_CHANNELS = 4
@@ -28,18 +28,20 @@ def upfirdn2d_cpu(
     gain: float,
 ) -> Tensor:
     """As upfirdn2d_reference; float16, and images in half precision, are computed in float32."""
-    taps = correlation_taps(f, flip_filter).to(x.device, torch.float64)
-    ky, kx = taps.shape if taps.ndim == 2 else (len(taps), len(taps))
+    ky, kx = f.shape[0], f.shape[-1]
     width, height = x.shape[3], x.shape[2]
     x_axis = Axis(width, output_size(width, up[0], down[0], padding[:2], kx), up[0], down[0], padding[0], padding[1])
     y_axis = Axis(height, output_size(height, up[1], down[1], padding[2:], ky), up[1], down[1], padding[2], padding[3])
     if not x.numel():
         return x.new_empty(*x.shape[:2], y_axis.out, x_axis.out)
-    if taps.ndim == 1 and (x.shape[1] <= IMAGE_CHANNELS or x.dtype == torch.float64):  # oneDNN has no float64
-        y = resample_image(x, tuple(taps.tolist()), gain, x_axis, y_axis)
-        if not y.sum().isfinite():  # a product with the zeros beside a band would spread NaN and infinity
+    if f.ndim == 1 and (x.shape[1] <= IMAGE_CHANNELS or x.dtype == torch.float64):  # oneDNN has no float64
+        numbers = f.tolist()
+        y = resample_image(x, tuple(numbers if flip_filter else reversed(numbers)), gain, x_axis, y_axis)
+        if kx > SHORT and not y.sum().isfinite():  # a product with the zeros beside a band spreads NaN and infinity
             y = upfirdn2d_reference(x, f, up, down, padding, flip_filter, gain)
-    elif taps.ndim == 1 and len(taps) > ONE_PASS_TAPS:
+        return y.contiguous(memory_format=layout(x))
+    taps = correlation_taps(f, flip_filter).to(x.device, torch.float64)
+    if taps.ndim == 1 and len(taps) > ONE_PASS_TAPS:
         unit = Axis(height, height, 1, 1, 0, 0)
         y = _by_phases(x, taps[None], x_axis, unit)
         y = _by_phases(y, taps[:, None] * gain, Axis(y.shape[3], y.shape[3], 1, 1, 0, 0), y_axis)

@@ -1,6 +1,7 @@
 """upfirdn2d against its mathematical definition, written as loops in float64."""
 
 from typing import NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cuda_ops import setup_filter, upfirdn2d
+from cuda_ops import cpu_images, downsample2d, setup_filter, upfirdn2d, upsample2d
 
 
 class Case(NamedTuple):
@@ -72,6 +73,25 @@ def test_result_is_the_definition(case: Case):
     found = call(case, torch.from_numpy(case.x)).numpy()
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11)
+
+
+@given(cases(), st.sampled_from([1, 12, 40]), st.sampled_from([0, 6]))
+def test_strips_and_bands_join_without_a_seam(case: Case, strip: int, short: int):
+    with patch.multiple(cpu_images, STRIP=strip, SHORT=short, _passes=cpu_images._passes.__wrapped__):
+        found = call(case, torch.from_numpy(case.x)).numpy()
+    np.testing.assert_allclose(found, definition(case), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_image_and_its_gradient_do_not_depend_on_its_batch(dtype: torch.dtype):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(7, 3, 24, 24, generator=generator).to(dtype)
+    f = setup_filter([1, 3, 3, 1])
+    together = upsample2d(x, f), downsample2d(x, f)
+    with patch.object(cpu_images, "STRIP", 1 << 10):
+        apart = [(upsample2d(image, f), downsample2d(image, f)) for image in x.split(1)]
+    for i in range(2):
+        assert torch.equal(together[i], torch.cat([images[i] for images in apart]))
 
 
 @given(cases())

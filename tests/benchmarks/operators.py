@@ -3,9 +3,10 @@
     python -m tests.benchmarks.operators [--markdown FILE]
 
 (a) zero insertion, padding and a grouped convolution, for upfirdn2d; (b) PyTorch's operations in turn, for bias_act;
-(c) a copy of what is read and written. Every figure is the fastest of several rounds, taken in turns; forward +
-backward includes the gradient to the image. Shapes: what the last layers of configuration E (StyleGAN2, Table 1) do at
-three resolutions.
+(c) a copy of what is read and written; (d) an operator registered in the same way that does nothing but allocate its
+result: what PyTorch itself takes for a call and its gradient, below which no operator gets. Every figure is the fastest
+of several rounds, taken in turns; forward + backward includes the gradient to the image. Shapes: what the last layers
+of configuration E (StyleGAN2, Table 1) do at three resolutions.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cuda_ops import bias_act, downsample2d, setup_filter, upfirdn2d, upsample2d
+from cuda_ops.reference import layout
 
 CHANNELS = {64: 256, 256: 64, 1024: 16}
 TAPS = setup_filter([1, 3, 3, 1])
@@ -51,6 +53,26 @@ def plain_bias_act(x: Tensor) -> Tensor:
     """(b)."""
     return F.leaky_relu(x + torch.ones(x.shape[1], dtype=x.dtype)[:, None, None], 0.2) * sqrt(2)
 
+
+torch.library.define("latentprint_benchmark::nothing", "(Tensor x, Tensor f, int[] size) -> Tensor")
+
+
+@torch.library.impl("latentprint_benchmark::nothing", "cpu")
+def _(x: Tensor, f: Tensor, size: list[int]) -> Tensor:
+    return torch.empty(size, dtype=x.dtype, memory_format=layout(x))
+
+
+def _keep(ctx, inputs, output):
+    ctx.save_for_backward(inputs[1])
+    ctx.size = inputs[0].shape
+
+
+def _backward(ctx, grad):
+    (f,) = ctx.saved_tensors
+    return torch.ops.latentprint_benchmark.nothing(grad, f, ctx.size), None, None
+
+
+torch.library.register_autograd("latentprint_benchmark::nothing", _backward, setup_context=_keep)
 
 CASES = (
     Case(
@@ -92,6 +114,7 @@ class Row:
     ours: float
     plain: float
     copy: float
+    nothing: float
 
 
 def fastest(calls: list[Callable[[], object]]) -> list[float]:
@@ -128,7 +151,10 @@ def measure(case: Case, resolution: int, batch: int, dtype: torch.dtype, backwar
         for _ in range(passes):
             (x if x.numel() > y.numel() else y).clone()
 
-    times = fastest([lambda: run(case.ours), lambda: run(case.plain), copy])
+    def nothing(x: Tensor) -> Tensor:
+        return torch.ops.latentprint_benchmark.nothing(x, TAPS, y.shape)
+
+    times = fastest([lambda: run(case.ours), lambda: run(case.plain), copy, lambda: run(nothing)])
     return Row(case.name, resolution, batch, str(dtype)[6:], backward, *times)
 
 
@@ -137,27 +163,37 @@ def geometric_mean(values: list[float]) -> float:
     return exp(sum(map(log, values)) / len(values))
 
 
+def means(rows: list[Row]) -> str:
+    """How ours compares in the geometric mean."""
+    gain = geometric_mean([row.plain / row.ours for row in rows])
+    cost = geometric_mean([row.ours / row.copy for row in rows])
+    return f"{gain:.1f} times as fast as the plain way, {cost:.1f} times the copy"
+
+
 def table(rows: list[Row]) -> str:
     """Markdown: for each operation the ratios, over all shapes, batches and dtypes."""
     lines = [
-        "| operation | pass | plain / ours: mean | worst | ours / copy: mean | worst |",
-        "|---|---|---|---|---|---|",
+        "| operation | pass | plain / ours: mean | worst | ours / copy: mean | worst | nothing / copy: mean | worst |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(row.case for row in rows):
         for backward in (False, True):
             chosen = [row for row in rows if row.case == name and row.backward == backward]
             gain, cost = [r.plain / r.ours for r in chosen], [r.ours / r.copy for r in chosen]
+            floor = [r.nothing / r.copy for r in chosen]
             what = "forward + backward" if backward else "forward"
             lines.append(
                 f"| {name} | {what} | {geometric_mean(gain):.1f} | {min(gain):.2f} "
-                f"| {geometric_mean(cost):.1f} | {max(cost):.1f} |"
+                f"| {geometric_mean(cost):.1f} | {max(cost):.1f} | {geometric_mean(floor):.1f} | {max(floor):.1f} |"
             )
     firs = [row for row in rows if row.case != "bias_act" and row.backward]
-    gains, costs = [r.plain / r.ours for r in firs], [r.ours / r.copy for r in firs]
-    lines.append(
-        f"\nAll upfirdn2d, forward + backward: {geometric_mean(gains):.1f} times as fast as the plain way, "
-        f"{geometric_mean(costs):.1f} times the copy."
-    )
+    lines.append(f"\nAll upfirdn2d, forward + backward: {means(firs)}.")
+    large = [row for row in firs if row.copy > row.nothing]
+    if large:
+        lines.append(
+            f"\nOf these the {len(large)} of {len(firs)} whose copy takes longer than an operator that does nothing: "
+            f"{means(large)}."
+        )
     return "\n".join(lines)
 
 
@@ -167,7 +203,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="write the table here too")
     options = parser.parse_args()
     rows = []
-    print("operation | resolution | batch | dtype | backward | ours ms | plain ms | copy ms")
+    print("operation | resolution | batch | dtype | backward | ours ms | plain ms | copy ms | nothing ms")
     for case in CASES:
         for resolution in CHANNELS:
             for batch in (1, 8):
@@ -175,7 +211,7 @@ def main() -> None:
                     for backward in (False, True):
                         row = measure(case, resolution, batch, dtype, backward)
                         rows.append(row)
-                        times = " | ".join(f"{1e3 * t:.3f}" for t in (row.ours, row.plain, row.copy))
+                        times = " | ".join(f"{1e3 * t:.3f}" for t in (row.ours, row.plain, row.copy, row.nothing))
                         print(row.case, resolution, batch, row.dtype, backward, times, sep=" | ", flush=True)
     text = f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}\n\n{table(rows)}"
     print(text)
