@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -9,8 +10,11 @@ from torch import Tensor
 from attribution.noise import autocorrelation_penalty, renormalize_
 from attribution.projector import LatentStatistics, ProjectionConfig
 from generator import LPIPS
-from generator.networks import Generator, GeneratorConfig
+from generator.networks import Generator, GeneratorConfig, build_discriminator
 from tests.benchmarks.plain import PlainLPIPS, PlainProjector, noise_regularisation, synthesize
+from tests.benchmarks.plain_training import PlainTrainer, discriminate
+from training.augment import BGC
+from training.config import TrainingConfig
 
 CONFIG = GeneratorConfig(resolution=32, z_dim=6, w_dim=5, mapping_layers=2, channel_base=256, channel_max=16)
 
@@ -70,3 +74,27 @@ def test_the_projector_comes_closer_and_normalises_its_noise():
     renormalize_(normalised)
     for found, expected in zip(search.noise, normalised, strict=True):
         torch.testing.assert_close(found.detach(), expected)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("clamp", [None, 1.0])
+def test_the_logits_are_ours(clamp, residual):
+    D = build_discriminator(replace(CONFIG, clamp=clamp), mbstd_group_size=2, residual=residual)
+    for name, parameter in D.named_parameters():
+        if name.endswith("bias"):
+            parameter.data += torch.randn(parameter.shape) / 2
+    images = torch.randn(4, 3, 32, 32)
+    torch.testing.assert_close(discriminate(D, images), D(images), rtol=1e-4, atol=1e-4)
+
+
+def test_the_plain_trainer_trains_all_that_ours_does():
+    config = TrainingConfig(network=CONFIG, batch=4, augment=BGC, mbstd_group_size=2)
+    trainer = PlainTrainer(config, np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8), p=0.5)
+    networks = (trainer.G, trainer.D, trainer.G_ema)
+    before = [{name: p.detach().clone() for name, p in network.named_parameters()} for network in networks]
+    trainer()
+    trainer()
+    for network, old in zip(networks, before, strict=True):
+        assert all(not torch.equal(p, old[name]) for name, p in network.named_parameters())
+    assert trainer.path_length_mean > 0
+    assert trainer.step == 2
