@@ -40,8 +40,8 @@ class Device:
     reached: float
 
 
-# Peaks: NVIDIA's data sheet of the H100 SXM5 (80 GB HBM3), without sparsity. The launch: for an operation with autograd,
-# PyTorch's eager mode takes 5 to 25 microseconds on the host in published accounts; 10 is assumed. That 60 % of the
+# Peaks: NVIDIA's data sheet of the H100 SXM5 (80 GB HBM3), without sparsity. The launch: in published accounts, an
+# operation with autograd takes PyTorch's eager mode 5 to 25 microseconds on the host; 10 is assumed. That 60 % of the
 # peaks is reached is assumed too.
 H100 = Device("H100 SXM5", {"tf32": 494.7e12, "bf16": 989.4e12}, 3.35e12, 10e-6, 0.6)
 GRAPH_LAUNCH = 1e-6  # of a kernel in a CUDA graph, assumed
