@@ -5,7 +5,7 @@ import platform
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -79,6 +79,19 @@ def _times(call: Callable[[], None], repeats: int) -> list[float]:
     return times[1:]
 
 
+def peaks_now() -> list[PeakRow]:
+    """In both precisions, in processes of their own."""
+    return [row for rows in in_own_process(convolution_peak, DTYPES) for row in rows]
+
+
+def faster(first: Iterable[PeakRow], second: Iterable[PeakRow]) -> list[PeakRow]:
+    """The better rates of two measurements, one at the start and one at the end of a run."""
+    return [
+        replace(a, forward=max(a.forward, b.forward), input_gradient=max(a.input_gradient, b.input_gradient))
+        for a, b in zip(first, second, strict=True)
+    ]
+
+
 def highest(rows: Iterable[PeakRow], precision: str) -> float:
     """The convolution peak of a precision, FLOP/s."""
     return max(max(row.forward, row.input_gradient) for row in rows if row.precision == precision)
@@ -88,7 +101,7 @@ def peak_table(rows: Iterable[PeakRow]) -> str:
     """Markdown."""
     lines = [
         f"3x3 convolution, batch {PEAK_BATCH} | precision | forward | input gradient, GFLOP/s",
-        "---|---|---|---",
+        "--- | --- | --- | ---",
     ]
     for row in rows:
         shape = f"{row.channels} channels, {row.side}x{row.side}"

@@ -1,6 +1,6 @@
 """Training throughput on this machine, against a plain trainer and the convolution peak.
 
-    python -m tests.benchmarks.training [--only small-64,ada-256] [--rounds 2] [--markdown FILE]
+    python -m tests.benchmarks.training [--only small-64,ada-256] [--markdown FILE]
 
 The bundled generators' recipe (small-64) and ada-256's networks at 64x64, batch 16, augmentation on with p = 0.2,
 random pixels; ours in fp32 and bf16, the plain trainer (tests/benchmarks/plain_training.py) in fp32, each in a process
@@ -21,12 +21,13 @@ import numpy as np
 from generator.files import write_atomically
 from tests.benchmarks.measuring import (
     account_table,
-    convolution_peak,
+    faster,
     highest,
     in_own_process,
     machine,
     most_memory,
     peak_table,
+    peaks_now,
     profiler,
     shares_of_time,
 )
@@ -39,7 +40,7 @@ from training.state import TrainingState
 from training.step import train_step
 
 BATCH, STRENGTH = 16, 0.2
-PRESETS = ("small-64", "ada-256")
+ROUNDS = {"small-64": 3, "ada-256": 1}  # of the three kinds of step
 AIM = 3.0
 # what a public trainer did of small-64 on two cores of such a peak
 PUBLIC_RATE, PUBLIC_PEAK = 12.0, 225e9
@@ -52,7 +53,6 @@ class Case:
     preset: str
     precision: str
     baseline: bool
-    rounds: int
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ def measure(case: Case) -> Row:
     kinds = {"both": both, "path length": config.path_length_interval, "neither": both + 1}
     assert config.path_length_interval % config.r1_interval  # else no step has the path length alone
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
-    at(both)
+    at(both + 1)
     run()
-    for _ in range(case.rounds):
+    for _ in range(ROUNDS[case.preset]):
         for kind, step in kinds.items():
             at(step)
             start = time.perf_counter()
@@ -159,18 +159,18 @@ def verdict(rows: list[Row], peak: float) -> str:
 def main() -> None:
     """Print a line for every row as it comes, then the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(PRESETS))
-    parser.add_argument("--rounds", type=int, default=2, help="of the three kinds of step, after the warm-up")
+    parser.add_argument("--only", default=",".join(ROUNDS))
     parser.add_argument("--markdown", type=Path, help="write the tables here too")
     options = parser.parse_args()
-    peak_rows = [row for rows in in_own_process(convolution_peak, ["fp32", "bf16"]) for row in rows]
-    peaks = {precision: highest(peak_rows, precision) for precision in ("fp32", "bf16")}
+    peak_rows = peaks_now()
     ways = (("fp32", True), ("fp32", False), ("bf16", False))
-    cases = [Case(preset, *way, options.rounds) for preset in options.only.split(",") for way in ways]
+    cases = [Case(preset, *way) for preset in options.only.split(",") for way in ways]
     rows = []
     for row in in_own_process(measure, cases):
         print(row.case, f"{row.rate:.2f} images/s", flush=True)
         rows.append(row)
+    peak_rows = faster(peak_rows, peaks_now())
+    peaks = {precision: highest(peak_rows, precision) for precision in ("fp32", "bf16")}
     accounts = {
         f"{row.case.preset}, {'plain' if row.case.baseline else row.case.precision}": row.account for row in rows
     }
