@@ -5,11 +5,12 @@ import platform
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -26,11 +27,15 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def in_own_process(measure: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """measure(item) for each item, in a fresh process each, one after the other: no item finds another's memory."""
-    context: Any = multiprocessing.get_context("forkserver")
+    """measure(item) for each item, in a fresh process each, one after the other: no item finds another's memory.
+
+    Raises BrokenProcessPool where a process is killed, as for want of memory.
+    """
+    context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["attribution.projector", "generator.loading", "training.step"])
-    with context.Pool(1, maxtasksperchild=1) as pool:
-        yield from pool.imap(measure, items, chunksize=1)
+    for item in items:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            yield pool.submit(measure, item).result()
 
 
 @dataclass(frozen=True)
