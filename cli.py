@@ -522,7 +522,14 @@ def train(
         bool | None, typer.Option("--x-flip/--no-x-flip", help="Mirror images at random; default: the configuration's.")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, or bf16 for the feature maps; default: the configuration's.")
+        str | None, typer.Option(help="fp32, or bf16 or fp16 for the feature maps; default: the configuration's.")
+    ] = None,
+    half_resolutions: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="The highest resolutions that take bf16 or fp16; default: the configuration's."),
+    ] = None,
+    mapping_layers: Annotated[
+        int | None, typer.Option(metavar="N", help="Depth of the mapping network; default: the configuration's.")
     ] = None,
     loss: Annotated[str | None, typer.Option(help="logistic; lsgan or wgan-gp to compare with.")] = None,
     gamma: Annotated[float | None, typer.Option(help="Weight of R1; default: the configuration's.")] = None,
@@ -575,6 +582,8 @@ def train(
         seed=seed,
         x_flip=x_flip,
         precision=precision,
+        half_resolutions=half_resolutions,
+        mapping_layers=mapping_layers,
         loss=loss,
         gamma=gamma,
         snapshot_kimg=snapshot_kimg,

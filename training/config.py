@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
+import torch
+
 from generator.networks import GeneratorConfig
 from training.augment import CATEGORIES
 from training.losses import LOSSES
@@ -15,7 +17,10 @@ COUNTS = (
     "mbstd_group_size",
     "ada_interval",
     "accumulate",
+    "half_resolutions",
 )
+# by name: of the feature maps, None for that of the weights
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,9 @@ class TrainingConfig:
     has the zero that r_t is about, so neither takes adaptive augmentation.
     gamma: R1 weight. path_length: weight of the path length penalty, its y scaled by 1/r (0 turns it off).
     Intervals are in steps, half-lives in thousands of images (kimg). style_mixing: probability. precision: "fp32", or
-    "bf16" for the feature maps of the main losses (weights, regularisers and the average stay fp32).
+    "bf16" or "fp16" for the feature maps of the main losses (weights, R1, path length and the average stay fp32), at
+    the half_resolutions highest resolutions (ADA, Appendix D.1: 4; its formula there gives 5). fp16 needs a network
+    with a clamp. Losses are not scaled: the paper says of none.
     augment: categories of the adaptive augmentation, () for none; its p seeks E[sign(D(real))] = ada_target, measured
     over ada_interval steps, and can rise from 0 to 1 in ada_kimg (ADA: 500, 100 for transfer).
     warmup_kimg: how long D learns alone, for a G that starts trained against a D that doesn't. parent_sha256: of the
@@ -55,6 +62,7 @@ class TrainingConfig:
     accumulate: int = 1
     x_flip: bool = False
     precision: str = "fp32"
+    half_resolutions: int = 9  # all that there can be
     augment: tuple[str, ...] = ()
     ada_target: float = 0.6
     ada_interval: int = 4
@@ -89,5 +97,17 @@ class TrainingConfig:
             raise ValueError(
                 f"gamma: found {found} with the loss wgan-gp, expected 0 and fp32 (it has its own penalty)"
             )
-        if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision: found {self.precision!r}, expected fp32 or bf16")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision: found {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
+        if self.precision == "fp16" and self.network.clamp is None:
+            raise ValueError("precision: found fp16 with a network without a clamp, expected one (ADA: 256)")
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What the feature maps of the main losses are computed in; None: as the weights."""
+        return PRECISIONS[self.precision]
+
+    @property
+    def half_from(self) -> int:
+        """The lowest resolution at which `dtype` counts."""
+        return max(self.network.resolution >> (self.half_resolutions - 1), 4)

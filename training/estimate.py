@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from generator.discriminator import Discriminator
 from generator.files import WithoutMemory
 from generator.networks import Generator, build_discriminator
 from training.config import TrainingConfig
@@ -59,10 +60,11 @@ def estimate(config: TrainingConfig) -> Estimate:
 class _Phases:
     """The phases of a training step, as training/step.py has them, on what one backward pass takes of a batch."""
 
-    def __init__(self, config: TrainingConfig, G: Generator, D: nn.Module):
+    def __init__(self, config: TrainingConfig, G: Generator, D: Discriminator):
         self.config, self.G, self.D = config, G, D
         self.batch = config.batch // config.accumulate
-        self.dtype = torch.bfloat16 if config.precision == "bf16" else None
+        self.dtype = config.dtype
+        G.synthesis.half_from = D.half_from = config.half_from
 
     def in_turn(self) -> list[tuple[Callable[[], object], int]]:
         """Each phase and how many steps pass from one run of it to the next."""

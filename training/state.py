@@ -36,6 +36,7 @@ class TrainingState:
             self.D = build_discriminator(config.network, config.mbstd_group_size, config.residual_d, label_layers=0).to(
                 device
             )
+        self.G.synthesis.half_from = self.D.half_from = config.half_from
         self.G.to(memory_format=torch.channels_last)
         self.D.to(memory_format=torch.channels_last)
         freeze_highest(self.D, config.freeze_d)
@@ -151,9 +152,10 @@ def load_checkpoint(state: TrainingState, path: Path, data_sha256: str) -> None:
     if not isinstance(record, dict) or record.get("format") != CHECKPOINT_FORMAT:
         raise ValueError(f"{path}: found another kind of file, expected a {CHECKPOINT_FORMAT} checkpoint")
     ours = asdict(state.config)
+    theirs = asdict(TrainingConfig()) | record["config"]  # a setting that did not exist then had its default's effect
     for name in sorted(ours.keys() - set(RESUMABLE)):
-        if record["config"].get(name) != ours[name]:
-            raise ValueError(f"{path}: was made with {name} {record['config'].get(name)}, found {ours[name]} now")
+        if theirs[name] != ours[name]:
+            raise ValueError(f"{path}: was made with {name} {theirs[name]}, found {ours[name]} now")
     if record["data_sha256"] != data_sha256:
         raise ValueError(
             f"{path}: was made with other images (SHA-256 {record['data_sha256'][:12]}, now {data_sha256[:12]})"

@@ -97,10 +97,6 @@ def _draw(state: TrainingState, data: TrainingImages, batch: int, rng: torch.Gen
     return replace(latents, labels=_one_hot(state, data, drawn.cpu().numpy()))
 
 
-def _working_dtype(state: TrainingState) -> torch.dtype | None:
-    return torch.bfloat16 if state.config.precision == "bf16" else None
-
-
 class _Sums:
     """Figures summed over the parts of a batch: each part's mean counts by its share of the images."""
 
@@ -123,7 +119,7 @@ def _finish(state: TrainingState, optimizer: torch.optim.Optimizer, sums: _Sums)
 
 
 def _step_discriminator(state: TrainingState, data: TrainingImages) -> dict[str, float]:
-    config, dtype = state.config, _working_dtype(state)
+    config, dtype = state.config, state.config.dtype
     indices = batch_indices(len(data), config.batch, state.step, config.seed)
     latents, sums = _draw(state, data, config.batch, _rng(state, "D images")), _Sums()
     reals: list[tuple[Tensor, Tensor | None]] = []
@@ -177,7 +173,7 @@ def _regularise_discriminator(state: TrainingState, reals: Sequence[tuple[Tensor
 
 
 def _step_generator(state: TrainingState, data: TrainingImages) -> dict[str, float]:
-    config, dtype, G, sums = state.config, _working_dtype(state), state.G, _Sums()
+    config, dtype, G, sums = state.config, state.config.dtype, state.G, _Sums()
     latents = _draw(state, data, config.batch, _rng(state, "G images"))
     _, generator_loss = LOSSES[config.loss]
     for rows in state.parts:
