@@ -148,6 +148,22 @@ def test_precision_and_loss_can_be_chosen(train, tmp_path: Path) -> None:
     assert_refused(train("--loss", "hinge"), "--loss: found 'hinge', expected one of logistic, lsgan, wgan-gp")
 
 
+@pytest.mark.parametrize("name", ["bcr", "zcr", "rotation", "pa-gan", "dropout", "spectral-d", "spectral-g"])
+def test_a_regulariser_to_compare_with(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert train("--regularise", name)[0] == 0 and settings(tmp_path)["regularise"] == [name]
+    assert train("--kimg", 0.004, "--regularise", name, out="twice")[0] == 0
+    assert train("--regularise", name, out="twice")[0] == 0  # goes on
+    once, twice = (load_file(tmp_path / run / "generator.safetensors") for run in ("run", "twice"))
+    assert once.keys() == twice.keys() and all(torch.equal(once[key], twice[key]) for key in once)
+    assert load_generator(tmp_path / "run" / "generator.safetensors").config == TINY
+
+
+def test_an_unknown_regulariser_is_named(train) -> None:
+    assert_refused(train("--regularise", "bcr,cutmix"), "--regularise: found 'cutmix', expected some of bcr, zcr")
+    assert_refused(train("--regularise", "pa-gan", "--augment", "blit"), "--regularise: found pa-gan with augmentation")
+    assert train("--regularise", "none", "--dry-run")[0] == 0
+
+
 def test_fp16_comes_with_its_clamp_and_takes_the_highest_resolutions(train, tmp_path: Path) -> None:
     assert train("--precision", "fp16", "--half-resolutions", 2)[0] == 0
     found = settings(tmp_path)

@@ -8,6 +8,7 @@ import torch
 from generator.networks import GeneratorConfig
 from training.augment import CATEGORIES
 from training.losses import LOSSES
+from training.regularisers import ADAPTIVE, REGULARISERS
 
 COUNTS = (
     "batch",
@@ -36,6 +37,8 @@ class TrainingConfig:
     with a clamp. Losses are not scaled: the paper says of none.
     augment: categories of the adaptive augmentation, () for none; its p seeks E[sign(D(real))] = ada_target, measured
     over ada_interval steps, and can rise from 0 to 1 in ada_kimg (ADA: 500, 100 for transfer).
+    regularise: of ADA's comparison methods (Appendix D.2, with its weights); "pa-gan" and "dropout" take the place of
+    augmentation: their strength is the p that seeks ada_target.
     warmup_kimg: how long D learns alone, for a G that starts trained against a D that doesn't. parent_sha256: of the
     generator file that the run starts from, "" for none. residual_d: the discriminator's skips (ADA leaves them out for
     CIFAR-10). freeze_d: so many of the discriminator's highest resolutions stay as they were (Freeze-D). accumulate:
@@ -64,6 +67,7 @@ class TrainingConfig:
     precision: str = "fp32"
     half_resolutions: int = 9  # all that there can be
     augment: tuple[str, ...] = ()
+    regularise: tuple[str, ...] = ()
     ada_target: float = 0.6
     ada_interval: int = 4
     ada_kimg: float = 500
@@ -101,6 +105,28 @@ class TrainingConfig:
             raise ValueError(f"precision: found {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
         if self.precision == "fp16" and self.network.clamp is None:
             raise ValueError("precision: found fp16 with a network without a clamp, expected one (ADA: 256)")
+        self._check_regularisers()
+
+    def _check_regularisers(self) -> None:
+        found = set(self.regularise)
+        unknown = [name for name in self.regularise if name not in REGULARISERS]
+        if unknown:
+            raise ValueError(f"regularise: found {unknown[0]!r}, expected some of {', '.join(REGULARISERS)}")
+        adaptive = [*(name for name in ADAPTIVE if name in found), *(["augmentation"] if self.augment else [])]
+        if len(adaptive) > 1:
+            raise ValueError(f"regularise: found {' with '.join(adaptive)}, expected one that is adapted at a time")
+        if found & set(ADAPTIVE) and self.loss != "logistic":
+            raise ValueError(f"regularise: found {adaptive[0]} with the loss {self.loss}, expected logistic")
+        turning = [name for name in ("blit", "geometry") if name in self.augment]
+        if "rotation" in found and turning:
+            raise ValueError(f"augment: found {turning[0]} with rotation, expected nothing that turns images itself")
+        if "zcr" in found and self.precision == "fp16":
+            raise ValueError("precision: found fp16 with zcr, expected fp32 or bf16 (its gradients vary too much)")
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether a strength p follows from what D says of real images."""
+        return bool(self.augment) or any(name in ADAPTIVE for name in self.regularise)
 
     @property
     def dtype(self) -> torch.dtype | None:

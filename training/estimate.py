@@ -13,6 +13,7 @@ from generator.files import WithoutMemory
 from generator.networks import Generator, build_discriminator
 from training.config import TrainingConfig
 from training.losses import discriminator_loss, generator_loss, path_length_penalty, path_lengths, r1_penalty
+from training.regularisers import Auxiliary, rotation_loss
 from training.state import freeze_highest, frozen
 
 FLOAT = 4  # bytes
@@ -22,11 +23,12 @@ FLOAT = 4  # bytes
 class Estimate:
     """Costs of a run on one process.
 
-    FLOPs: of convolutions and matrix products, two a multiply-add; resampling, augmentation and what works pixel by
-    pixel are left out. flops_generate: of one image; flops_train: of a training step for one real image, its lazy
-    regularisers averaged over the steps. state_bytes: weights, Adam's moments, the averaged generator and the gradients
-    of the larger network. activation_bytes: what the backward pass of the heaviest phase keeps, as on a GPU; libraries'
-    working memory and the training images are not in it. With accumulation it is that of one part of a batch.
+    FLOPs: of convolutions and matrix products, two a multiply-add; resampling, augmentation, norms of weights and what
+    works pixel by pixel are left out. flops_generate: of one image; flops_train: of a training step for one real image,
+    its lazy regularisers averaged over the steps. state_bytes: weights, Adam's moments, the averaged generator and the
+    gradients of the larger network. activation_bytes: what the backward pass of the heaviest phase keeps, as on a GPU;
+    libraries' working memory and the training images are not in it. With accumulation it is that of one part of a
+    batch.
     """
 
     generator_parameters: int
@@ -42,11 +44,13 @@ def estimate(config: TrainingConfig) -> Estimate:
     with WithoutMemory():
         G = Generator(config.network).to("meta")
         D = build_discriminator(config.network, config.mbstd_group_size, config.residual_d, label_layers=0).to("meta")
+        auxiliary = Auxiliary(config.regularise, D).to("meta")
     freeze_highest(D, config.freeze_d)
-    phases = _Phases(config, G, D)
+    phases = _Phases(config, G, D, auxiliary)
     flops_generate, _ = _measured(phases.generate, G, D)
     costs = [(_measured(phase, G, D), every) for phase, every in phases.in_turn()]  # of one part of a batch
-    weights_G, weights_D = (sum(p.numel() for p in network.parameters()) for network in (G, D))
+    weights_G, weights_D, more = (sum(p.numel() for p in network.parameters()) for network in (G, D, auxiliary))
+    weights_D += more  # what a regulariser trains with D
     return Estimate(
         generator_parameters=weights_G,
         discriminator_parameters=weights_D,
@@ -60,8 +64,8 @@ def estimate(config: TrainingConfig) -> Estimate:
 class _Phases:
     """The phases of a training step, as training/step.py has them, on what one backward pass takes of a batch."""
 
-    def __init__(self, config: TrainingConfig, G: Generator, D: Discriminator):
-        self.config, self.G, self.D = config, G, D
+    def __init__(self, config: TrainingConfig, G: Generator, D: Discriminator, auxiliary: Auxiliary):
+        self.config, self.G, self.D, self.auxiliary = config, G, D, auxiliary
         self.batch = config.batch // config.accumulate
         self.dtype = config.dtype
         G.synthesis.half_from = D.half_from = config.half_from
@@ -90,9 +94,18 @@ class _Phases:
             return self.G.synthesis(self.ws(self.batch), noise="random", dtype=self.dtype)
 
     def train_discriminator(self) -> None:
-        c = self.labels(self.batch)
+        c, chosen = self.labels(self.batch), self.config.regularise
         real, fake = (self.D(x, c, dtype=self.dtype) for x in (self.images(), self.generate()))
-        discriminator_loss(real, fake).backward()
+        loss = discriminator_loss(real, fake)
+        more = [self.images(), self.images()] if "bcr" in chosen else []
+        more += [self.generate()] if "zcr" in chosen else []
+        for x in more:
+            loss = loss + self.D(x, c, dtype=self.dtype).mean()
+        (loss + self.rotations(self.images())).backward()
+
+    def rotations(self, images: Tensor) -> Tensor | float:
+        head = self.auxiliary.rotation
+        return rotation_loss(self.D, head, images, self.dtype) if head else 0.0
 
     def r1(self) -> None:
         real = self.images().requires_grad_()
@@ -100,8 +113,11 @@ class _Phases:
 
     def train_generator(self) -> None:
         images = self.G.synthesis(self.ws(self.batch), noise="random", dtype=self.dtype)
-        with frozen(self.D):
-            generator_loss(self.D(images, self.labels(self.batch), dtype=self.dtype)).backward()
+        with frozen(self.D, self.auxiliary):
+            loss = generator_loss(self.D(images, self.labels(self.batch), dtype=self.dtype)) + self.rotations(images)
+            if "zcr" in self.config.regularise:
+                loss = loss + self.G.synthesis(self.ws(self.batch), noise="random", dtype=self.dtype).mean()
+            loss.backward()
 
     def path_length(self) -> None:
         ws = self.ws(max(self.batch // self.config.path_length_shrink, 1))

@@ -92,6 +92,15 @@ WITH_LOSS: dict[str, dict[str, Any]] = {
 }
 
 
+# what a regulariser brings along (ADA, Appendix D.2)
+WITH_REGULARISER: dict[str, dict[str, Any]] = {
+    "zcr": {"precision": "fp32"},
+    "rotation": {"augment": ()},
+    "pa-gan": {"augment": (), "ada_target": 0.95},
+    "dropout": {"augment": (), "ada_target": 0.6},
+}
+
+
 def auto(resolution: int, batch: int | None = None) -> TrainingConfig:
     """Settings for any data, from resolution and batch (None: Figure 24's, 64 below 1024 and 32 there).
 
@@ -134,6 +143,8 @@ def resolve(name: str, asked: dict[str, Any]) -> TrainingConfig:
     if name not in NAMES:
         raise ValueError(f"--config: found {name!r}, expected one of {', '.join(NAMES)}")
     asked = WITH_LOSS.get(asked.get("loss", ""), {}) | asked
+    for regulariser in asked.get("regularise", ()):
+        asked = WITH_REGULARISER.get(regulariser, {}) | asked
     network = {setting: asked.pop(setting) for setting in NETWORK_SETTINGS if setting in asked}
     if asked.get("batch", 1) < 1:
         raise ValueError(f"--batch: found {asked['batch']}, expected at least 1")
