@@ -366,6 +366,9 @@ def test_a_dry_run_counts_what_the_regularisers_take():
     assert cost["rotation"].discriminator_parameters == plain.discriminator_parameters + 4 * 4 + 4
     assert cost["pa-gan"].discriminator_parameters == plain.discriminator_parameters + 16 * 4
     assert cost["bcr"].activation_bytes > plain.activation_bytes
+    # for each image, real or generated, the noise on what conv0, conv1, skip, the last convolution and fc take
+    taken = 3 * 4 * 64 + 5 * 16 + 4 * 16
+    assert cost["dropout"].activation_bytes >= plain.activation_bytes + 2 * BATCH * taken * 4
 
 
 # ---------------------------------------------------------------- what can be asked for

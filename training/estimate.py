@@ -1,6 +1,7 @@
 """What a configuration costs, counted on networks without memory: parameters, arithmetic, bytes."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from generator.files import WithoutMemory
 from generator.networks import Generator, build_discriminator
 from training.config import TrainingConfig
 from training.losses import discriminator_loss, generator_loss, path_length_penalty, path_lengths, r1_penalty
-from training.regularisers import Auxiliary, rotation_loss
+from training.regularisers import BITS, Auxiliary, noisy_inputs, rotation_loss
 from training.state import freeze_highest, frozen
 
 FLOAT = 4  # bytes
@@ -93,14 +94,22 @@ class _Phases:
         with torch.no_grad():
             return self.G.synthesis(self.ws(self.batch), noise="random", dtype=self.dtype)
 
+    def judge(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """As training/judging.py does."""
+        c, checksum = self.labels(self.batch), self.auxiliary.checksum
+        shift = checksum(torch.empty(self.batch, BITS, 1, 1, device="meta")) if checksum else None
+        dropout = "dropout" in self.config.regularise
+        with noisy_inputs(self.D, torch.empty_like) if dropout else nullcontext():
+            return self.D.judge(self.D.features(images, dtype, shift), c)
+
     def train_discriminator(self) -> None:
-        c, chosen = self.labels(self.batch), self.config.regularise
-        real, fake = (self.D(x, c, dtype=self.dtype) for x in (self.images(), self.generate()))
+        chosen = self.config.regularise
+        real, fake = (self.judge(x, self.dtype) for x in (self.images(), self.generate()))
         loss = discriminator_loss(real, fake)
         more = [self.images(), self.images()] if "bcr" in chosen else []
         more += [self.generate()] if "zcr" in chosen else []
         for x in more:
-            loss = loss + self.D(x, c, dtype=self.dtype).mean()
+            loss = loss + self.judge(x, self.dtype).mean()
         (loss + self.rotations(self.images())).backward()
 
     def rotations(self, images: Tensor) -> Tensor | float:
@@ -109,12 +118,12 @@ class _Phases:
 
     def r1(self) -> None:
         real = self.images().requires_grad_()
-        r1_penalty(self.D(real, self.labels(self.batch)), real, self.config.gamma).backward()
+        r1_penalty(self.judge(real), real, self.config.gamma).backward()
 
     def train_generator(self) -> None:
         images = self.G.synthesis(self.ws(self.batch), noise="random", dtype=self.dtype)
         with frozen(self.D, self.auxiliary):
-            loss = generator_loss(self.D(images, self.labels(self.batch), dtype=self.dtype)) + self.rotations(images)
+            loss = generator_loss(self.judge(images, self.dtype)) + self.rotations(images)
             if "zcr" in self.config.regularise:
                 loss = loss + self.G.synthesis(self.ws(self.batch), noise="random", dtype=self.dtype).mean()
             loss.backward()

@@ -4,8 +4,8 @@ Each is one term of D's or G's main loss, at every step, or a disturbance of D w
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -100,20 +100,29 @@ def parity_sign(bits: Tensor) -> Tensor:
 
 
 @contextmanager
-def gaussian_dropout(D: Discriminator, sigma: float, rngs: Sequence[torch.Generator]) -> Iterator[None]:
-    """Multiply the input of every convolution and dense layer of D by N(1, sigma^2), element by element.
-
-    rngs: one for each image of the batch, so that its noise does not depend on the others. Not the labels' layers.
-    """
+def noisy_inputs(D: Discriminator, draw: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Multiply the input x of every convolution and dense layer of D, but for the labels', by 1 + draw(x)."""
 
     def disturb(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         x, *rest = args
-        noise = torch.stack([torch.randn(x.shape[1:], generator=rng, device=rng.device) for rng in rngs])
-        return (x * (1 + sigma * noise).to(x.dtype), *rest)
+        return (x * (1 + draw(x)).to(x.dtype), *rest)
 
     with ExitStack() as stack:
-        if sigma:
-            for name, module in D.named_modules():
-                if isinstance(module, EqualizedConv | EqualizedLinear) and not name.startswith("label_mapping"):
-                    stack.callback(module.register_forward_pre_hook(disturb).remove)
+        for name, module in D.named_modules():
+            if isinstance(module, EqualizedConv | EqualizedLinear) and not name.startswith("label_mapping"):
+                stack.callback(module.register_forward_pre_hook(disturb).remove)
+        yield
+
+
+@contextmanager
+def gaussian_dropout(D: Discriminator, sigma: float, rngs: Sequence[torch.Generator]) -> Iterator[None]:
+    """Multiplicative Gaussian dropout N(1, sigma^2) of what every layer of D takes, element by element.
+
+    rngs: one for each image of the batch, so that its noise does not depend on the others.
+    """
+
+    def draw(x: Tensor) -> Tensor:
+        return sigma * torch.stack([torch.randn(x.shape[1:], generator=rng, device=rng.device) for rng in rngs])
+
+    with noisy_inputs(D, draw) if sigma else nullcontext():
         yield
