@@ -539,9 +539,23 @@ def train(
         bool | None, typer.Option("--x-flip/--no-x-flip", help="Mirror images at random; default: the configuration's.")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, or bf16 for the feature maps; default: the configuration's.")
+        str | None, typer.Option(help="fp32, or bf16 or fp16 for the feature maps; default: the configuration's.")
+    ] = None,
+    half_resolutions: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="The highest resolutions that take bf16 or fp16; default: the configuration's."),
+    ] = None,
+    mapping_layers: Annotated[
+        int | None, typer.Option(metavar="N", help="Depth of the mapping network; default: the configuration's.")
     ] = None,
     loss: Annotated[str | None, typer.Option(help="logistic; lsgan or wgan-gp to compare with.")] = None,
+    regularise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="To compare with: bcr, zcr, rotation, pa-gan, dropout, spectral-d, spectral-g; or none.",
+        ),
+    ] = None,
     gamma: Annotated[float | None, typer.Option(help="Weight of R1; default: the configuration's.")] = None,
     snapshot_kimg: Annotated[float | None, typer.Option(help="Thousands of images between snapshots.")] = None,
     init: Annotated[
@@ -592,14 +606,17 @@ def train(
         seed=seed,
         x_flip=x_flip,
         precision=precision,
+        half_resolutions=half_resolutions,
+        mapping_layers=mapping_layers,
         loss=loss,
+        regularise=_names(regularise),
         gamma=gamma,
         snapshot_kimg=snapshot_kimg,
         freeze_d=freeze_d,
         accumulate=accumulate,
         warmup_kimg=warmup_kimg,
         ada_kimg=ada_kimg,
-        augment=None if augment is None else () if augment == "none" else tuple(augment.split(",")),
+        augment=_names(augment),
     )
     image_set = open_image_set(data, _list(split))
     settings, labels = resolve_for(image_set, config, conditional, asked)
@@ -614,6 +631,11 @@ def train(
             f"{len(images)} training images (SHA-256 {images.sha256[:12]}), {settings.kimg:g} kimg: {path}",
             markup=False,
         )
+
+
+def _names(value: str | None) -> tuple[str, ...] | None:
+    """NAME,... or none; None where the option was not given."""
+    return None if value is None else () if value == "none" else tuple(value.split(","))
 
 
 @contextmanager

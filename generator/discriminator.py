@@ -32,8 +32,11 @@ class EqualizedConv(nn.Module):
         self.weight_gain = 1 / sqrt(in_channels * kernel**2)
         self.register_buffer("filter", setup_filter(RESAMPLING_TAPS), persistent=False)
 
-    def forward(self, x: Tensor, gain: float = 1, clamp: float | None = None) -> Tensor:
-        """[B, I, h, w] -> [B, O, h, w], or half the size with down; gain multiplies the activation's own."""
+    def forward(self, x: Tensor, gain: float = 1, clamp: float | None = None, shift: Tensor | None = None) -> Tensor:
+        """[B, I, h, w] -> [B, O, h, w], or half the size with down; gain multiplies the activation's own.
+
+        shift: [B, O, 1, 1], added to the convolution's result, as further input channels that are constant would.
+        """
         weight = (self.weight * self.weight_gain).to(x.dtype)
         if self.down and self.kernel == 1:  # a 1x1 convolution may as well come after the decimation
             x = F.conv2d(downsample2d(x, self.filter), weight)
@@ -41,6 +44,8 @@ class EqualizedConv(nn.Module):
             x = F.conv2d(upfirdn2d(x, self.filter, padding=2), weight, stride=2)
         else:
             x = F.conv2d(x, weight, padding=self.kernel // 2)
+        if shift is not None:
+            x = x + shift.to(x.dtype)
         own_gain = sqrt(2) if self.act == "lrelu" else 1
         limit = None if clamp is None else clamp * gain
         return bias_act(x, self.bias, act=self.act, gain=own_gain * gain, clamp=limit)
@@ -64,7 +69,7 @@ class DiscriminatorBlock(nn.Module):
         """[B, I, r, r] -> [B, O, r/2, r/2]."""
         if not self.residual:
             return self.conv1(self.conv0(x, clamp=self.clamp), clamp=self.clamp)
-        skip = self.skip(x, gain=sqrt(0.5))
+        skip = self.skip(x, gain=sqrt(0.5), clamp=self.clamp)
         x = self.conv0(x, clamp=self.clamp)
         return skip + self.conv1(x, gain=sqrt(0.5), clamp=self.clamp)
 
@@ -88,7 +93,10 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
 
 
 class Discriminator(nn.Module):
-    """D: image (and label) -> logit, higher means more like the training images."""
+    """D: image (and label) -> logit, higher means more like the training images.
+
+    half_from: as SynthesisNetwork's.
+    """
 
     def __init__(
         self,
@@ -102,6 +110,7 @@ class Discriminator(nn.Module):
     ):
         super().__init__()
         self.resolution, self.c_dim, self.mbstd_group_size, self.clamp = resolution, c_dim, mbstd_group_size, clamp
+        self.half_from = 4
         sizes = sorted((r for r in channels if 4 < r <= resolution), reverse=True)
         self.from_rgb = EqualizedConv(3, channels[resolution], 1)
         self.blocks = nn.ModuleList(DiscriminatorBlock(channels[r], channels[r // 2], clamp, residual) for r in sizes)
@@ -115,14 +124,26 @@ class Discriminator(nn.Module):
     def forward(self, image: Tensor, c: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """[B, 3, r, r] in [-1, 1] (and labels [B, c_dim]) -> logits [B, 1].
 
-        dtype: of the feature maps and convolutions, None means that of the weights, which the logits always have.
+        dtype: of the feature maps and convolutions from resolution `half_from` up, None means that of the weights,
+        which the logits always have.
         """
+        return self.judge(self.features(image, dtype), c)
+
+    def features(self, image: Tensor, dtype: torch.dtype | None = None, shift: Tensor | None = None) -> Tensor:
+        """What the last layer sees: [B, 3, r, r] -> [B, width]. shift: see `EqualizedConv`, of the first layer."""
+        full, resolution = self.fc.weight.dtype, self.resolution
         image = image.to(dtype or image.dtype).contiguous(memory_format=torch.channels_last)
-        x = self.from_rgb(image, clamp=self.clamp)
+        x = self.from_rgb(image, clamp=self.clamp, shift=shift)
         for block in self.blocks:
-            x = block(x)
+            x = block(x if resolution >= self.half_from else x.to(full))
+            resolution //= 2
+        x = x if resolution >= self.half_from else x.to(full)
         x = self.conv(minibatch_stddev(x, self.mbstd_group_size), clamp=self.clamp)
-        x = self.out(self.fc(x.to(self.fc.weight.dtype).flatten(1)))
+        return self.fc(x.to(full).flatten(1))
+
+    def judge(self, features: Tensor, c: Tensor | None = None) -> Tensor:
+        """Logits [B, 1] from `features` [B, width] and labels [B, c_dim]."""
+        x = self.out(features)
         if self.label_mapping is None:
             return x
         # projection discriminator: the embedded label scores the features

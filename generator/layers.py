@@ -46,6 +46,18 @@ def demodulation(weight: Tensor, style: Tensor) -> Tensor:
     return (F.linear(style.square(), energy) + 1e-8).rsqrt()
 
 
+def within_half_range(weight: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights [O, I, k, k] and styles [B, I], scaled so that a modulated convolution can't leave float16's range.
+
+    Every row of the weights gets length 1, every style vector a largest component of 1: inputs of up to 256 then give
+    outputs of up to 256 k sqrt(I), 17 thousand for 512 feature maps. The demodulation, which has to follow from these
+    results, takes both factors out again, so that they count as constants (ADA, Appendix D.1).
+    """
+    rows = weight.detach().square().sum([1, 2, 3], keepdim=True)
+    largest = style.detach().abs().amax(1, keepdim=True)
+    return weight * (rows + 1e-8).rsqrt(), style / (largest + 1e-8)
+
+
 def scale_channels(x: Tensor, factors: Tensor) -> Tensor:
     """Multiply x [B, C, H, W] by factors [B, C]."""
     return x * factors.to(x.dtype)[:, :, None, None]

@@ -35,7 +35,10 @@ def is_foreign(path: str | Path) -> bool:
     if not path.is_file():
         return False
     with open(path, "rb") as file:
-        return file.read(4).startswith(FOREIGN_STARTS) or path.suffix.lower() in FOREIGN_SUFFIXES
+        start = file.read(9)
+    # .safetensors: the header's length in 8 bytes, then JSON. The length's first byte may be that of a pickle
+    safetensors = start[4:] == b"\0\0\0\0{"
+    return (start.startswith(FOREIGN_STARTS) and not safetensors) or path.suffix.lower() in FOREIGN_SUFFIXES
 
 
 def open_generator(path: str | Path, device: str | torch.device = "cpu") -> OpenedGenerator:

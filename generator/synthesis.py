@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cuda_ops import bias_act, setup_filter, synthesis_epilogue, upfirdn2d, upsample2d
-from generator.layers import RESAMPLING_TAPS, EqualizedLinear, demodulation, scale_channels
+from generator.layers import RESAMPLING_TAPS, EqualizedLinear, demodulation, scale_channels, within_half_range
 
 Noise = Literal["const", "random", "none"] | Sequence[Tensor]
 
@@ -37,17 +37,20 @@ class SynthesisLayer(nn.Module):
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         """[B, I, h, w], [B, w_dim], [B or 1, 1, r, r] or None -> [B, O, r, r]."""
         # modulation
+        weight: Tensor = self.weight
         style = self.affine(w)
+        if x.dtype == torch.float16:
+            weight, style = within_half_range(weight, style)
         x = scale_channels(x, style)
         # convolution; the equalized learning rate's constant would cancel in the demodulation
         if self.up:
-            x = F.conv_transpose2d(x, self.weight.transpose(0, 1).to(x.dtype), stride=2)
+            x = F.conv_transpose2d(x, weight.transpose(0, 1).to(x.dtype), stride=2)
             x = upfirdn2d(x, self.filter, padding=1, gain=4)
         else:
-            x = F.conv2d(x, self.weight.to(x.dtype), padding=1)
+            x = F.conv2d(x, weight.to(x.dtype), padding=1)
         # demodulation, noise, bias, activation
         return synthesis_epilogue(
-            x, demodulation(self.weight, style), noise, self.noise_strength, self.bias, clamp=self.clamp
+            x, demodulation(weight, style), noise, self.noise_strength, self.bias, clamp=self.clamp
         )
 
 
@@ -109,12 +112,13 @@ class SynthesisNetwork(nn.Module):
     """The skip generator: blocks of 4x4, 8x8, ... up to the output resolution.
 
     num_ws counts the layers' inputs: one w for each convolution and one for the last tRGB; the tRGB of every other
-    block takes the same w as the first convolution of the next block.
+    block takes the same w as the first convolution of the next block. half_from: the lowest resolution at which the
+    `dtype` that is asked for counts; below it the feature maps have that of the weights.
     """
 
     def __init__(self, w_dim: int, resolution: int, channels: dict[int, int], clamp: float | None = None):
         super().__init__()
-        self.w_dim, self.resolution = w_dim, resolution
+        self.w_dim, self.resolution, self.half_from = w_dim, resolution, 4
         self.blocks = nn.ModuleList(
             SynthesisBlock(channels.get(r // 2, 0), channels[r], w_dim, r, clamp) for r in sorted(channels)
         )
@@ -158,9 +162,9 @@ class SynthesisNetwork(nn.Module):
         """w [B, w_dim] or [B, num_ws, w_dim] -> image [B, 3, resolution, resolution] in about [-1, 1], not clipped.
 
         noise: "const" takes the stored maps, "random" draws fresh ones (from `generator`, where given), "none" leaves
-        noise out, a list gives one map [B or 1, 1, r, r] per layer. dtype: of the feature maps and convolutions, None
-        means that of the weights; styles, demodulation and the image keep the weights'. Raises ValueError for another
-        shape.
+        noise out, a list gives one map [B or 1, 1, r, r] per layer. dtype: of the feature maps and convolutions from
+        resolution `half_from` up, None means that of the weights; styles, demodulation and the image keep the weights'.
+        Raises ValueError for another shape.
         """
         if ws.ndim == 2:
             ws = ws.unsqueeze(1).expand(-1, self.num_ws, -1)
@@ -169,10 +173,13 @@ class SynthesisNetwork(nn.Module):
                 f"w: found {tuple(ws.shape)}, expected [B, {self.w_dim}] or [B, {self.num_ws}, {self.w_dim}]"
             )
         maps = self.noise_maps(noise, len(ws), generator)
-        x = self.const.to(dtype).expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        const = self.const.to(dtype) if self.half_from <= 4 else self.const
+        x = const.expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         image, first = None, 0
         for block in cast(list[SynthesisBlock], self.blocks):
             count = len(block.convs)
+            if block.resolution >= self.half_from:
+                x = x.to(dtype)
             x, image = block(x, image, ws[:, first : first + count + 1], maps[first : first + count])
             first += count
         assert image is not None  # there is always a block

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import cli
+from generator import load_generator
 from generator.files import file_sha256, read_provenance
 from tests.cases import TINY, tiny_generator, write_reals
 from tests.commands import run_command
@@ -141,8 +142,38 @@ def test_a_preset_that_mirrors_can_be_told_not_to(train, tmp_path: Path, monkeyp
 def test_precision_and_loss_can_be_chosen(train, tmp_path: Path) -> None:
     assert train("--precision", "bf16", "--loss", "lsgan")[0] == 0
     assert (settings(tmp_path)["precision"], settings(tmp_path)["loss"]) == ("bf16", "lsgan")
-    assert_refused(train("--precision", "fp16"), "--precision: found 'fp16', expected fp32 or bf16")
+    assert_refused(train("--precision", "fp8"), "--precision: found 'fp8', expected one of fp32, bf16, fp16")
     assert_refused(train("--loss", "hinge"), "--loss: found 'hinge', expected one of logistic, lsgan, wgan-gp")
+
+
+@pytest.mark.parametrize("name", ["bcr", "zcr", "rotation", "pa-gan", "dropout", "spectral-d", "spectral-g"])
+def test_a_regulariser_to_compare_with(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert train("--regularise", name)[0] == 0 and settings(tmp_path)["regularise"] == [name]
+    assert train("--kimg", 0.004, "--regularise", name, out="twice")[0] == 0
+    assert train("--regularise", name, out="twice")[0] == 0  # goes on
+    once, twice = (load_file(tmp_path / run / "generator.safetensors") for run in ("run", "twice"))
+    assert once.keys() == twice.keys() and all(torch.equal(once[key], twice[key]) for key in once)
+    assert load_generator(tmp_path / "run" / "generator.safetensors").config == TINY
+
+
+def test_an_unknown_regulariser_is_named(train) -> None:
+    assert_refused(train("--regularise", "bcr,cutmix"), "--regularise: found 'cutmix', expected some of bcr, zcr")
+    assert_refused(train("--regularise", "pa-gan", "--augment", "blit"), "--regularise: found pa-gan with augmentation")
+    assert train("--regularise", "none", "--dry-run")[0] == 0
+
+
+def test_fp16_comes_with_its_clamp_and_takes_the_highest_resolutions(train, tmp_path: Path) -> None:
+    assert train("--precision", "fp16", "--half-resolutions", 2)[0] == 0
+    found = settings(tmp_path)
+    assert (found["precision"], found["half_resolutions"], found["network"]["clamp"]) == ("fp16", 2, 256)
+    assert load_generator(tmp_path / "run" / "generator.safetensors").config.clamp == 256
+    assert_refused(train("--half-resolutions", 0), "--half-resolutions: found 0, expected at least 1")
+
+
+def test_the_depth_of_the_mapping_network(train, tmp_path: Path) -> None:
+    assert train("--mapping-layers", 1)[0] == 0
+    assert len(load_generator(tmp_path / "run" / "generator.safetensors").mapping.layers) == 1
+    assert_refused(train("--mapping-layers", 0), "--mapping-layers: found 0, expected 1 to 64")
 
 
 def test_a_missing_parent_is_named(train, tmp_path: Path) -> None:

@@ -122,11 +122,28 @@ def test_wgan_gp_comes_with_the_settings_of_adas_comparison():
         ("gamma", {"loss": "wgan-gp", "precision": "bf16"}),
         ("gamma", {"gamma": float("nan")}),
         ("lr", {"lr": -0.1}),
+        ("half-resolutions", {"half_resolutions": 0}),
+        ("mapping-layers", {"mapping_layers": 65}),
     ],
 )
 def test_what_cannot_be_is_named(name, asked):
     with pytest.raises(ValueError, match=rf"^--{name}: found .* expected"):
         resolve("huge" if name == "config" else "auto", asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "half_from"), [("ada-256", 32), ("ada-1024", 128), ("stylegan2-f", 128), ("cifar", 4), ("small-64", 4)]
+)
+def test_half_precision_is_for_the_four_highest_resolutions(name, half_from):
+    """ADA, Appendix D.1, of its own and StyleGAN2's networks; our own recipe takes it everywhere."""
+    assert PRESETS[name].half_from == half_from
+    clamp = 256 if name in ("ada-256", "ada-1024", "cifar") else None
+    assert resolve(name, {}).network.clamp == clamp and resolve(name, {"precision": "fp16"}).network.clamp == 256
+
+
+def test_fp16_needs_a_clamp():
+    with pytest.raises(ValueError, match=r"^precision: found fp16 with a network without a clamp"):
+        replace(PRESETS["small-64"], precision="fp16")
 
 
 def test_a_discriminator_without_skips():

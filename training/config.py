@@ -3,9 +3,12 @@
 import math
 from dataclasses import dataclass, field
 
+import torch
+
 from generator.networks import GeneratorConfig
 from training.augment import CATEGORIES
 from training.losses import LOSSES
+from training.regularisers import ADAPTIVE, REGULARISERS
 
 COUNTS = (
     "batch",
@@ -15,7 +18,10 @@ COUNTS = (
     "mbstd_group_size",
     "ada_interval",
     "accumulate",
+    "half_resolutions",
 )
+# by name: of the feature maps, None for that of the weights
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,13 @@ class TrainingConfig:
     has the zero that r_t is about, so neither takes adaptive augmentation.
     gamma: R1 weight. path_length: weight of the path length penalty, its y scaled by 1/r (0 turns it off).
     Intervals are in steps, half-lives in thousands of images (kimg). style_mixing: probability. precision: "fp32", or
-    "bf16" for the feature maps of the main losses (weights, regularisers and the average stay fp32).
+    "bf16" or "fp16" for the feature maps of the main losses (weights, R1, path length and the average stay fp32), at
+    the half_resolutions highest resolutions (ADA, Appendix D.1: 4; its formula there gives 5). fp16 needs a network
+    with a clamp. Losses are not scaled: the paper says of none.
     augment: categories of the adaptive augmentation, () for none; its p seeks E[sign(D(real))] = ada_target, measured
     over ada_interval steps, and can rise from 0 to 1 in ada_kimg (ADA: 500, 100 for transfer).
+    regularise: of ADA's comparison methods (Appendix D.2, with its weights); "pa-gan" and "dropout" take the place of
+    augmentation: their strength is the p that seeks ada_target.
     warmup_kimg: how long D learns alone, for a G that starts trained against a D that doesn't. parent_sha256: of the
     generator file that the run starts from, "" for none. residual_d: the discriminator's skips (ADA leaves them out for
     CIFAR-10). freeze_d: so many of the discriminator's highest resolutions stay as they were (Freeze-D). accumulate:
@@ -55,7 +65,9 @@ class TrainingConfig:
     accumulate: int = 1
     x_flip: bool = False
     precision: str = "fp32"
+    half_resolutions: int = 9  # all that there can be
     augment: tuple[str, ...] = ()
+    regularise: tuple[str, ...] = ()
     ada_target: float = 0.6
     ada_interval: int = 4
     ada_kimg: float = 500
@@ -89,5 +101,39 @@ class TrainingConfig:
             raise ValueError(
                 f"gamma: found {found} with the loss wgan-gp, expected 0 and fp32 (it has its own penalty)"
             )
-        if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision: found {self.precision!r}, expected fp32 or bf16")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision: found {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
+        if self.precision == "fp16" and self.network.clamp is None:
+            raise ValueError("precision: found fp16 with a network without a clamp, expected one (ADA: 256)")
+        self._check_regularisers()
+
+    def _check_regularisers(self) -> None:
+        found = set(self.regularise)
+        unknown = [name for name in self.regularise if name not in REGULARISERS]
+        if unknown:
+            raise ValueError(f"regularise: found {unknown[0]!r}, expected some of {', '.join(REGULARISERS)}")
+        adaptive = [*(name for name in ADAPTIVE if name in found), *(["augmentation"] if self.augment else [])]
+        if len(adaptive) > 1:
+            raise ValueError(f"regularise: found {' with '.join(adaptive)}, expected one that is adapted at a time")
+        if found & set(ADAPTIVE) and self.loss != "logistic":
+            raise ValueError(f"regularise: found {adaptive[0]} with the loss {self.loss}, expected logistic")
+        turning = [name for name in ("blit", "geometry") if name in self.augment]
+        if "rotation" in found and turning:
+            raise ValueError(f"augment: found {turning[0]} with rotation, expected nothing that turns images itself")
+        if "zcr" in found and self.precision == "fp16":
+            raise ValueError("precision: found fp16 with zcr, expected fp32 or bf16 (its gradients vary too much)")
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether a strength p follows from what D says of real images."""
+        return bool(self.augment) or any(name in ADAPTIVE for name in self.regularise)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What the feature maps of the main losses are computed in; None: as the weights."""
+        return PRECISIONS[self.precision]
+
+    @property
+    def half_from(self) -> int:
+        """The lowest resolution at which `dtype` counts."""
+        return max(self.network.resolution >> (self.half_resolutions - 1), 4)

@@ -1,6 +1,7 @@
 """What a configuration costs, counted on networks without memory: parameters, arithmetic, bytes."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -8,10 +9,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from generator.discriminator import Discriminator
 from generator.files import WithoutMemory
 from generator.networks import Generator, build_discriminator
 from training.config import TrainingConfig
 from training.losses import discriminator_loss, generator_loss, path_length_penalty, path_lengths, r1_penalty
+from training.regularisers import BITS, Auxiliary, noisy_inputs, rotation_loss
 from training.state import freeze_highest, frozen
 
 FLOAT = 4  # bytes
@@ -21,11 +24,12 @@ FLOAT = 4  # bytes
 class Estimate:
     """Costs of a run on one process.
 
-    FLOPs: of convolutions and matrix products, two a multiply-add; resampling, augmentation and what works pixel by
-    pixel are left out. flops_generate: of one image; flops_train: of a training step for one real image, its lazy
-    regularisers averaged over the steps. state_bytes: weights, Adam's moments, the averaged generator and the gradients
-    of the larger network. activation_bytes: what the backward pass of the heaviest phase keeps, as on a GPU; libraries'
-    working memory and the training images are not in it. With accumulation it is that of one part of a batch.
+    FLOPs: of convolutions and matrix products, two a multiply-add; resampling, augmentation, norms of weights and what
+    works pixel by pixel are left out. flops_generate: of one image; flops_train: of a training step for one real image,
+    its lazy regularisers averaged over the steps. state_bytes: weights, Adam's moments, the averaged generator and the
+    gradients of the larger network. activation_bytes: what the backward pass of the heaviest phase keeps, as on a GPU;
+    libraries' working memory and the training images are not in it. With accumulation it is that of one part of a
+    batch.
     """
 
     generator_parameters: int
@@ -41,11 +45,13 @@ def estimate(config: TrainingConfig) -> Estimate:
     with WithoutMemory():
         G = Generator(config.network).to("meta")
         D = build_discriminator(config.network, config.mbstd_group_size, config.residual_d, label_layers=0).to("meta")
+        auxiliary = Auxiliary(config.regularise, D).to("meta")
     freeze_highest(D, config.freeze_d)
-    phases = _Phases(config, G, D)
+    phases = _Phases(config, G, D, auxiliary)
     flops_generate, _ = _measured(phases.generate, G, D)
     costs = [(_measured(phase, G, D), every) for phase, every in phases.in_turn()]  # of one part of a batch
-    weights_G, weights_D = (sum(p.numel() for p in network.parameters()) for network in (G, D))
+    weights_G, weights_D, more = (sum(p.numel() for p in network.parameters()) for network in (G, D, auxiliary))
+    weights_D += more  # what a regulariser trains with D
     return Estimate(
         generator_parameters=weights_G,
         discriminator_parameters=weights_D,
@@ -59,10 +65,11 @@ def estimate(config: TrainingConfig) -> Estimate:
 class _Phases:
     """The phases of a training step, as training/step.py has them, on what one backward pass takes of a batch."""
 
-    def __init__(self, config: TrainingConfig, G: Generator, D: nn.Module):
-        self.config, self.G, self.D = config, G, D
+    def __init__(self, config: TrainingConfig, G: Generator, D: Discriminator, auxiliary: Auxiliary):
+        self.config, self.G, self.D, self.auxiliary = config, G, D, auxiliary
         self.batch = config.batch // config.accumulate
-        self.dtype = torch.bfloat16 if config.precision == "bf16" else None
+        self.dtype = config.dtype
+        G.synthesis.half_from = D.half_from = config.half_from
 
     def in_turn(self) -> list[tuple[Callable[[], object], int]]:
         """Each phase and how many steps pass from one run of it to the next."""
@@ -87,19 +94,39 @@ class _Phases:
         with torch.no_grad():
             return self.G.synthesis(self.ws(self.batch), noise="random", dtype=self.dtype)
 
+    def judge(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """As training/judging.py does."""
+        c, checksum = self.labels(self.batch), self.auxiliary.checksum
+        shift = checksum(torch.empty(self.batch, BITS, 1, 1, device="meta")) if checksum else None
+        dropout = "dropout" in self.config.regularise
+        with noisy_inputs(self.D, torch.empty_like) if dropout else nullcontext():
+            return self.D.judge(self.D.features(images, dtype, shift), c)
+
     def train_discriminator(self) -> None:
-        c = self.labels(self.batch)
-        real, fake = (self.D(x, c, dtype=self.dtype) for x in (self.images(), self.generate()))
-        discriminator_loss(real, fake).backward()
+        chosen = self.config.regularise
+        real, fake = (self.judge(x, self.dtype) for x in (self.images(), self.generate()))
+        loss = discriminator_loss(real, fake)
+        more = [self.images(), self.images()] if "bcr" in chosen else []
+        more += [self.generate()] if "zcr" in chosen else []
+        for x in more:
+            loss = loss + self.judge(x, self.dtype).mean()
+        (loss + self.rotations(self.images())).backward()
+
+    def rotations(self, images: Tensor) -> Tensor | float:
+        head = self.auxiliary.rotation
+        return rotation_loss(self.D, head, images, self.dtype) if head else 0.0
 
     def r1(self) -> None:
         real = self.images().requires_grad_()
-        r1_penalty(self.D(real, self.labels(self.batch)), real, self.config.gamma).backward()
+        r1_penalty(self.judge(real), real, self.config.gamma).backward()
 
     def train_generator(self) -> None:
         images = self.G.synthesis(self.ws(self.batch), noise="random", dtype=self.dtype)
-        with frozen(self.D):
-            generator_loss(self.D(images, self.labels(self.batch), dtype=self.dtype)).backward()
+        with frozen(self.D, self.auxiliary):
+            loss = generator_loss(self.judge(images, self.dtype)) + self.rotations(images)
+            if "zcr" in self.config.regularise:
+                loss = loss + self.G.synthesis(self.ws(self.batch), noise="random", dtype=self.dtype).mean()
+            loss.backward()
 
     def path_length(self) -> None:
         ws = self.ws(max(self.batch // self.config.path_length_shrink, 1))

@@ -2,10 +2,10 @@
 
 ADA's are the columns of its Figure 24; what that table leaves open is as in StyleGAN2, Appendix B. Stated deviations:
 every preset ramps the generator's moving average up (the paper: CIFAR-10 only; it ends within 400 thousand images at
-half-lives of 10 and 20), and computes in fp32 unless bf16 is asked for, where the paper has fp16 in the four highest
-resolutions; the clamp that fp16 needed is kept. x-flips are the data's matter: on where the table has them for the
-preset's data sets. The groups of the minibatch standard deviation are as large as the
-table has them, on however many GPUs.
+half-lives of 10 and 20), and computes in fp32 unless fp16, which is the paper's, or bf16 is asked for, then in the
+four highest resolutions; the clamp that fp16 needs is kept. x-flips are the data's matter: on where the table has them
+for the preset's data sets. The groups of the minibatch standard deviation are as large as the table has them, on
+however many GPUs.
 """
 
 from dataclasses import replace
@@ -18,6 +18,7 @@ from training.config import TrainingConfig
 from training.dataset import first_resolution
 from training.labels import Labels, read_labels
 
+FOUR_HIGHEST = 4  # ADA, Appendix D.1: the resolutions that take fp16
 CLAMP = 256  # ADA, Appendix D.1: 2^8, the limit of every convolution's output
 
 # Figure 24, "feature maps": 1x is configuration F, 30 million parameters in G. Its text gives 2^16 / sqrt(N) for 1x and
@@ -33,6 +34,7 @@ _ADA = TrainingConfig(
     style_mixing=0.9,
     path_length=2,
     kimg=25000,
+    half_resolutions=FOUR_HIGHEST,
 )
 
 
@@ -58,8 +60,8 @@ PRESETS = {
         kimg=200,
     ),
     # StyleGAN2, Appendix B; gamma: 10 for all runs except those of configuration E in Table 1
-    "stylegan2-e": TrainingConfig(network=CONFIG_E, gamma=100),
-    "stylegan2-f": TrainingConfig(network=CONFIG_F),
+    "stylegan2-e": TrainingConfig(network=CONFIG_E, gamma=100, half_resolutions=FOUR_HIGHEST),
+    "stylegan2-f": TrainingConfig(network=CONFIG_F, half_resolutions=FOUR_HIGHEST),
     # ADA, Figure 24: "our baseline", "BreCaHAD, AFHQ", "MetFaces"
     "ada-256": _ada(256, HALF, batch=64, mbstd_group_size=8, lr=0.0025, gamma=1, ema_kimg=20),
     "ada-512": _ada(512, FULL, batch=64, mbstd_group_size=8, lr=0.0025, gamma=0.5, ema_kimg=20, x_flip=True),
@@ -81,11 +83,21 @@ PRESETS = {
     ),
 }
 NAMES = (*PRESETS, "auto")
+NETWORK_SETTINGS = ("resolution", "c_dim", "mapping_layers")
 
 # what a loss other than the preset's brings along (wgan-gp: ADA, Appendix D.2)
 WITH_LOSS: dict[str, dict[str, Any]] = {
     "lsgan": {"augment": ()},
     "wgan-gp": {"augment": (), "gamma": 0, "lr": 0.001, "precision": "fp32"},
+}
+
+
+# what a regulariser brings along (ADA, Appendix D.2)
+WITH_REGULARISER: dict[str, dict[str, Any]] = {
+    "zcr": {"precision": "fp32"},
+    "rotation": {"augment": ()},
+    "pa-gan": {"augment": (), "ada_target": 0.95},
+    "dropout": {"augment": (), "ada_target": 0.6},
 }
 
 
@@ -123,18 +135,23 @@ def resolve_for(
 
 
 def resolve(name: str, asked: dict[str, Any]) -> TrainingConfig:
-    """A preset with the settings that were asked for in place of its own; resolution and c_dim are the network's.
+    """A preset with the settings that were asked for in place of its own; resolution, c_dim and mapping_layers are the
+    network's, and fp16 brings its clamp along.
 
     Raises ValueError that begins with the option, where there is no such preset or value.
     """
     if name not in NAMES:
         raise ValueError(f"--config: found {name!r}, expected one of {', '.join(NAMES)}")
     asked = WITH_LOSS.get(asked.get("loss", ""), {}) | asked
-    network = {setting: asked.pop(setting) for setting in ("resolution", "c_dim") if setting in asked}
+    for regulariser in asked.get("regularise", ()):
+        asked = WITH_REGULARISER.get(regulariser, {}) | asked
+    network = {setting: asked.pop(setting) for setting in NETWORK_SETTINGS if setting in asked}
     if asked.get("batch", 1) < 1:
         raise ValueError(f"--batch: found {asked['batch']}, expected at least 1")
     try:
         preset = auto(network.get("resolution", 256), asked.get("batch")) if name == "auto" else PRESETS[name]
+        if asked.get("precision") == "fp16" and preset.network.clamp is None:
+            network["clamp"] = CLAMP
         return replace(preset, network=replace(preset.network, **network), **asked)
     except ValueError as error:  # begins with the setting, which has its option's name
         setting, _, rest = str(error).partition(":")

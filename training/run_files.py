@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from generator.files import save_discriminator, save_generator, write_atomically
 from generator.images import encode_png, image_grid, to_pixels
 from training.dataset import TrainingImages
+from training.spectral import plain_copy
 from training.state import TrainingState, load_checkpoint, save_checkpoint
 
 SAMPLES = 64
@@ -77,7 +78,7 @@ class RunFiles:
         (out / "snapshots").mkdir(exist_ok=True)
         save_generator(state.G_ema, out / "snapshots" / f"{kimg:06d}.safetensors", provenance)
         save_generator(state.G_ema, out / "generator.safetensors", provenance)
-        save_discriminator(state.D, out / "generator.safetensors", provenance)
+        save_discriminator(plain_copy(state.D), out / "generator.safetensors", provenance)
         write_atomically(out / f"samples-{kimg:06d}.png", encode_png(image_grid(_samples(state), columns=8)))
 
     def _provenance(self) -> dict[str, Any]:

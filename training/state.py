@@ -1,6 +1,5 @@
 """The state of a training run, and the checkpoint file that holds all of it."""
 
-import copy
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,9 @@ from generator.discriminator import Discriminator
 from generator.files import write_atomically
 from generator.networks import Generator, build_discriminator
 from training.config import TrainingConfig
+from training.regularisers import Auxiliary
 from training.schedules import lazy_adam
+from training.spectral import normalise, plain_copy
 from training.workers import Workers, split_into_groups
 
 CHECKPOINT_FORMAT = "latentprint.checkpoint/2"
@@ -36,22 +37,27 @@ class TrainingState:
             self.D = build_discriminator(config.network, config.mbstd_group_size, config.residual_d, label_layers=0).to(
                 device
             )
+            self.auxiliary = Auxiliary(config.regularise, self.D).to(device)
+            for name, network in (("spectral-g", self.G), ("spectral-d", self.D)):
+                if name in config.regularise:
+                    normalise(network)
+        self.G.synthesis.half_from = self.D.half_from = config.half_from
         self.G.to(memory_format=torch.channels_last)
         self.D.to(memory_format=torch.channels_last)
         freeze_highest(self.D, config.freeze_d)
-        self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
-        self.opt_G = self._adam(self.G, config.path_length_interval if config.path_length else None)
-        self.opt_D = self._adam(self.D, config.r1_interval if config.gamma else None)
+        self.G_ema = plain_copy(self.G).eval().requires_grad_(False)
+        self.opt_G = self._adam(config.path_length_interval if config.path_length else None, self.G)
+        self.opt_D = self._adam(config.r1_interval if config.gamma else None, self.D, self.auxiliary)
         self.path_length_mean = torch.zeros([], device=device)
-        self.p = 0.0  # strength of the augmentation, and the signs of D(real) since it was last adjusted
+        self.p = 0.0  # strength of augmentation or regulariser, and the signs of D(real) since it was last adjusted
         self.signs: list[float] = []
         self.step = 0
         self.seconds = 0.0
 
-    def _adam(self, network: torch.nn.Module, interval: int | None) -> torch.optim.Adam:
+    def _adam(self, interval: int | None, *networks: torch.nn.Module) -> torch.optim.Adam:
         settings = lazy_adam(self.config.lr, (0.0, 0.99), interval) if interval else None
         lr, betas = (settings.lr, settings.betas) if settings else (self.config.lr, (0.0, 0.99))
-        trained = [p for p in network.parameters() if p.requires_grad]
+        trained = [p for network in networks for p in network.parameters() if p.requires_grad]
         return torch.optim.Adam(trained, lr=lr, betas=betas, eps=1e-8, fused=True)
 
     def _own_parts(self) -> list[torch.Tensor]:
@@ -84,7 +90,7 @@ class TrainingState:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a later process needs to go on."""
-        parts = {name: getattr(self, name).state_dict() for name in ("G", "D", "G_ema", "opt_G", "opt_D")}
+        parts = {name: getattr(self, name).state_dict() for name in self._parts_with_state()}
         return parts | {
             "path_length_mean": self.path_length_mean,
             "p": self.p,
@@ -94,9 +100,13 @@ class TrainingState:
             "seconds": self.seconds,
         }
 
+    def _parts_with_state(self) -> list[str]:
+        auxiliary = ["auxiliary"] if self.auxiliary.state_dict() else []
+        return ["G", "D", "G_ema", "opt_G", "opt_D", *auxiliary]
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a saved state."""
-        for name in ("G", "D", "G_ema", "opt_G", "opt_D"):
+        for name in self._parts_with_state():
             getattr(self, name).load_state_dict(state[name])
         self.path_length_mean.copy_(state["path_length_mean"])
         self.p, self.signs = state["p"], list(state["signs"])
@@ -119,10 +129,11 @@ def freeze_highest(D: Discriminator, blocks: int) -> None:
 
 
 @contextmanager
-def frozen(network: torch.nn.Module) -> Iterator[None]:
-    """Spare the weight gradients of the network that this loss does not train."""
-    trained = [p for p in network.parameters() if p.requires_grad]
-    network.requires_grad_(False)
+def frozen(*networks: torch.nn.Module) -> Iterator[None]:
+    """Spare the weight gradients of the networks that this loss does not train."""
+    trained = [p for network in networks for p in network.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
@@ -151,9 +162,10 @@ def load_checkpoint(state: TrainingState, path: Path, data_sha256: str) -> None:
     if not isinstance(record, dict) or record.get("format") != CHECKPOINT_FORMAT:
         raise ValueError(f"{path}: found another kind of file, expected a {CHECKPOINT_FORMAT} checkpoint")
     ours = asdict(state.config)
+    theirs = asdict(TrainingConfig()) | record["config"]  # a setting that did not exist then had its default's effect
     for name in sorted(ours.keys() - set(RESUMABLE)):
-        if record["config"].get(name) != ours[name]:
-            raise ValueError(f"{path}: was made with {name} {record['config'].get(name)}, found {ours[name]} now")
+        if theirs[name] != ours[name]:
+            raise ValueError(f"{path}: was made with {name} {theirs[name]}, found {ours[name]} now")
     if record["data_sha256"] != data_sha256:
         raise ValueError(
             f"{path}: was made with other images (SHA-256 {record['data_sha256'][:12]}, now {data_sha256[:12]})"

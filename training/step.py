@@ -7,6 +7,7 @@ those of the undivided batch up to rounding.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,27 +17,21 @@ from torch import Tensor
 from generator.images import to_unit
 from training.augment import adjust_p, augment
 from training.dataset import TrainingImages, batch_indices
+from training.judging import Judged, discriminator_terms, generator_terms, judge, nearby
 from training.latents import Latents, draw_latents
 from training.losses import LOSSES, gradient_penalty, path_length_penalty, path_lengths, r1_penalty
 from training.schedules import ema_beta
+from training.spectral import iterate, working_tensors
 from training.state import TrainingState, frozen
+from training.streams import stream
 
 W_AVG_DECAY = 0.998  # StyleGAN, Appendix C
-# what a step draws random numbers for: each has its own stream
-PURPOSES = (
-    "flips",
-    "D images",
-    "augment real",
-    "augment generated",
-    "G images",
-    "augment G",
-    "path length",
-    "mixtures",
-)
 
 
 def train_step(state: TrainingState, data: TrainingImages) -> dict[str, float]:
     """Train D, then G, on one batch, update the averages, and return the step's figures."""
+    for network in (state.G, state.D):
+        iterate(network)
     figures = _step_discriminator(state, data)
     if state.images >= state.config.warmup_kimg * 1000:
         figures |= _step_generator(state, data)
@@ -47,18 +42,11 @@ def train_step(state: TrainingState, data: TrainingImages) -> dict[str, float]:
     return figures
 
 
-def _rng(state: TrainingState, purpose: str) -> torch.Generator:
-    """The step's stream of random numbers for a purpose, from its beginning, the same on every process."""
-    words = [state.config.seed, 2, state.step, PURPOSES.index(purpose)]
-    entropy = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
-    return torch.Generator(state.path_length_mean.device).manual_seed(int(entropy >> 1))
-
-
 def _augmented(state: TrainingState, images: Tensor, rows: Tensor, purpose: str) -> Tensor:
     config = state.config
     if not config.augment:
         return images
-    return augment(images, state.p, _rng(state, purpose), config.augment, rows, config.batch)
+    return augment(images, state.p, stream(state, purpose), config.augment, rows, config.batch)
 
 
 def _adjust_augmentation(state: TrainingState, sign: float) -> None:
@@ -75,7 +63,7 @@ def _real_images(state: TrainingState, data: TrainingImages, indices: np.ndarray
     images = to_unit(data.pixels[indices[rows.cpu().numpy()]]).to(rows.device)
     if not state.config.x_flip:
         return images
-    rng = _rng(state, "flips")
+    rng = stream(state, "flips")
     flip = torch.rand(len(indices), 1, 1, 1, generator=rng, device=rng.device)[rows] < 0.5
     return torch.where(flip, images.flip(3), images)
 
@@ -95,10 +83,6 @@ def _draw(state: TrainingState, data: TrainingImages, batch: int, rng: torch.Gen
         return latents
     drawn = torch.randint(len(data), [batch], generator=rng, device=rng.device)
     return replace(latents, labels=_one_hot(state, data, drawn.cpu().numpy()))
-
-
-def _working_dtype(state: TrainingState) -> torch.dtype | None:
-    return torch.bfloat16 if state.config.precision == "bf16" else None
 
 
 class _Sums:
@@ -123,33 +107,32 @@ def _finish(state: TrainingState, optimizer: torch.optim.Optimizer, sums: _Sums)
 
 
 def _step_discriminator(state: TrainingState, data: TrainingImages) -> dict[str, float]:
-    config, dtype = state.config, _working_dtype(state)
+    config, dtype = state.config, state.config.dtype
     indices = batch_indices(len(data), config.batch, state.step, config.seed)
-    latents, sums = _draw(state, data, config.batch, _rng(state, "D images")), _Sums()
+    latents, sums = _draw(state, data, config.batch, stream(state, "D images")), _Sums()
+    near = nearby(state, latents, "near D images")
     reals: list[tuple[Tensor, Tensor | None]] = []
     discriminator_loss, _ = LOSSES[config.loss]
     for rows in state.parts:
         share = len(rows) / config.batch
-        with torch.no_grad():
-            fake = latents.images(state.G, latents.ws(state.G, rows), rows, dtype)
-            fake = _augmented(state, fake, rows, "augment generated")
+        fake = _generated(state, latents, rows)
         real = _augmented(state, _real_images(state, data, indices, rows), rows, "augment real")
-        labels = _one_hot(state, data, indices[rows.cpu().numpy()])
-        real_logits = state.D(real, labels, dtype=dtype)
-        fake_logits = state.D(fake, latents.labels_of(rows), dtype=dtype)
+        labels, fake_labels = _one_hot(state, data, indices[rows.cpu().numpy()]), latents.labels_of(rows)
+        real_logits = judge(state, real, labels, rows, "real", dtype)
+        fake_logits = judge(state, fake, fake_labels, rows, "generated", dtype)
         loss = discriminator_loss(real_logits, fake_logits)
+        judged = Judged(real, labels, real_logits), Judged(fake, fake_labels, fake_logits)
+        terms = discriminator_terms(state, rows, *judged, near=partial(_generated, state, near, rows))
         if config.loss == "wgan-gp":
             mixed = _mixtures(state, real, fake, rows)
-            penalty = gradient_penalty(state.D(mixed, labels), mixed)
-            sums.add(share, gradient_penalty=penalty)
-            loss = loss + penalty
-        (loss * share).backward()
+            terms["gradient_penalty"] = gradient_penalty(judge(state, mixed, labels, rows, "mixtures"), mixed)
+        (sum(terms.values(), loss) * share).backward()
         # r_t is ADA's measure of overfitting: E[sign(D(real))] (ADA, eq. 1)
-        sums.add(share, loss_d=loss, r_t=real_logits.sign().mean())
+        sums.add(share, loss_d=sum(terms.values(), loss), r_t=real_logits.sign().mean(), **terms)
         reals.append((real, labels))
     _finish(state, state.opt_D, sums)
     figures = {name: value.item() for name, value in sums.values.items()}
-    if config.augment:
+    if config.adaptive:
         figures["p"] = state.p
         _adjust_augmentation(state, figures["r_t"])
     if config.gamma and state.step % config.r1_interval == 0:
@@ -157,19 +140,29 @@ def _step_discriminator(state: TrainingState, data: TrainingImages) -> dict[str,
     return figures
 
 
+def _made(state: TrainingState, latents: Latents, rows: Tensor) -> Tensor:
+    return latents.images(state.G, latents.ws(state.G, rows), rows, state.config.dtype)
+
+
+@torch.no_grad()
+def _generated(state: TrainingState, latents: Latents, rows: Tensor) -> Tensor:
+    """Generated images as D learns from them."""
+    return _augmented(state, _made(state, latents, rows), rows, "augment generated")
+
+
 def _mixtures(state: TrainingState, real: Tensor, fake: Tensor, rows: Tensor) -> Tensor:
     """A random point between each real image and a generated one."""
-    rng = _rng(state, "mixtures")
+    rng = stream(state, "mixtures")
     weight = torch.rand(state.config.batch, 1, 1, 1, generator=rng, device=rng.device)[rows]
     return real.lerp(fake, weight).requires_grad_()
 
 
 def _regularise_discriminator(state: TrainingState, reals: Sequence[tuple[Tensor, Tensor | None]]) -> dict[str, float]:
     config, sums = state.config, _Sums()
-    for real, labels in reals:
-        share = len(real) / config.batch
+    for rows, (real, labels) in zip(state.parts, reals, strict=True):
+        share = len(rows) / config.batch
         real = real.detach().requires_grad_()
-        penalty = r1_penalty(state.D(real, labels), real, config.gamma)
+        penalty = r1_penalty(judge(state, real, labels, rows, "R1"), real, config.gamma)
         (penalty * config.r1_interval * share).backward()
         sums.add(share, r1=penalty)
     _finish(state, state.opt_D, sums)
@@ -177,26 +170,30 @@ def _regularise_discriminator(state: TrainingState, reals: Sequence[tuple[Tensor
 
 
 def _step_generator(state: TrainingState, data: TrainingImages) -> dict[str, float]:
-    config, dtype, G, sums = state.config, _working_dtype(state), state.G, _Sums()
-    latents = _draw(state, data, config.batch, _rng(state, "G images"))
+    config, dtype, G, sums = state.config, state.config.dtype, state.G, _Sums()
+    latents = _draw(state, data, config.batch, stream(state, "G images"))
+    near = nearby(state, latents, "near G images")
     _, generator_loss = LOSSES[config.loss]
     for rows in state.parts:
         share = len(rows) / config.batch
         ws = latents.ws(G, rows)
-        with frozen(state.D):
-            fake = _augmented(state, latents.images(G, ws, rows, dtype), rows, "augment G")
-            loss = generator_loss(state.D(fake, latents.labels_of(rows), dtype=dtype))
+        with frozen(state.D, state.auxiliary):
+            made = latents.images(G, ws, rows, dtype)
+            shown = _augmented(state, made, rows, "augment G")
+            loss = generator_loss(judge(state, shown, latents.labels_of(rows), rows, "G", dtype))
+            terms = generator_terms(state, made, shown, near=partial(_made, state, near, rows))
+            loss = sum(terms.values(), loss)
             (loss * share).backward()
-        sums.add(share, loss_g=loss, w=ws[:, 0].mean(0))
+        sums.add(share, loss_g=loss, w=ws[:, 0].mean(0), **terms)
     _finish(state, state.opt_G, sums)
     with torch.no_grad():
         G.mapping.w_avg.lerp_(sums.values["w"], 1 - W_AVG_DECAY)
-    return {"loss_g": sums.values["loss_g"].item()}
+    return {name: value.item() for name, value in sums.values.items() if name != "w"}
 
 
 def _regularise_path_length(state: TrainingState, data: TrainingImages) -> dict[str, float]:
     """The penalty's target is the mean length before this step, which any division of the batch has at hand."""
-    config, sums, rng = state.config, _Sums(), _rng(state, "path length")
+    config, sums, rng = state.config, _Sums(), stream(state, "path length")
     batch = max(config.batch // config.path_length_shrink, 1)
     latents = _draw(state, data, batch, rng)
     y = torch.randn(batch, 3, state.G.resolution, state.G.resolution, generator=rng, device=rng.device)
@@ -216,8 +213,10 @@ def _regularise_path_length(state: TrainingState, data: TrainingImages) -> dict[
 
 @torch.no_grad()
 def _update_average(state: TrainingState) -> None:
-    config = state.config
+    """Of the weights that G works with: the average is a plain network, as its file is."""
+    config, average = state.config, state.G_ema
     beta = ema_beta(state.images, config.batch, config.ema_kimg * 1000, config.ema_rampup)
-    torch._foreach_lerp_(list(state.G_ema.parameters()), list(state.G.parameters()), 1 - beta)
-    for average, buffer in zip(state.G_ema.buffers(), state.G.buffers(), strict=True):
-        average.copy_(buffer)
+    parameters, buffers = dict(average.named_parameters()), dict(average.named_buffers())
+    torch._foreach_lerp_(list(parameters.values()), working_tensors(state.G, list(parameters)), 1 - beta)
+    for buffer, current in zip(buffers.values(), working_tensors(state.G, list(buffers)), strict=True):
+        buffer.copy_(current)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from generator.files import discriminator_beside, load_discriminator
 from generator.loading import OpenedGenerator
 from training.losses import path_lengths
+from training.spectral import plain_copy, take_over
 from training.state import TrainingState
 
 
@@ -24,12 +25,15 @@ def start_from(state: TrainingState, opened: OpenedGenerator) -> None:
     if different:
         found_text, expected_text = (", ".join(f"{n} {of[n]}" for n in different) for of in (found, expected))
         raise ValueError(f"{path}: found a generator with {found_text}, expected {expected_text}")
-    state.G.load_state_dict(parent.state_dict())
-    state.G_ema.load_state_dict(parent.state_dict())
+    take_over(state.G, parent.state_dict())
+    state.G_ema.load_state_dict(plain_copy(state.G).state_dict())
+    D = plain_copy(state.D)
     if discriminator_beside(path).exists():
-        load_discriminator(discriminator_beside(path), state.D)
+        load_discriminator(discriminator_beside(path), D)
+        take_over(state.D, D.state_dict())
     elif opened.discriminator:
-        _take_over(opened.discriminator.state_dict(), state.D, path)
+        _require_same_shape(opened.discriminator.state_dict(), D, path)
+        take_over(state.D, opened.discriminator.state_dict())
     elif state.config.freeze_d:
         beside = discriminator_beside(path).name
         raise ValueError(f"--freeze-d: found no discriminator in {path} or beside it, expected {beside}")
@@ -37,13 +41,12 @@ def start_from(state: TrainingState, opened: OpenedGenerator) -> None:
         state.path_length_mean.copy_(_mean_path_length(state))
 
 
-def _take_over(found: dict[str, torch.Tensor], D: torch.nn.Module, path: Path) -> None:
-    """Fill D with the tensors of a foreign checkpoint's. Raises ValueError where it has another shape."""
+def _require_same_shape(found: dict[str, torch.Tensor], D: torch.nn.Module, path: Path) -> None:
+    """Raise ValueError where the tensors of a foreign checkpoint's D have other names or shapes."""
     expected = {name: tensor.shape for name, tensor in D.state_dict().items()}
     for name in sorted(expected.keys() | found.keys()):
         if name not in found or name not in expected or found[name].shape != expected[name]:
             raise ValueError(f"{path}: found a discriminator that differs in {name}, expected one of G's configuration")
-    D.load_state_dict(found)
 
 
 def _mean_path_length(state: TrainingState) -> torch.Tensor:
