@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from generator.files import file_sha256
 from generator.images import to_unit
+from generator.layers import Kept
 
 WEIGHTS = Path(__file__).parent / "weights"
 # the mean and deviation of ImageNet's training images, for inputs in [-1, 1] (LPIPS, version 0.1)
@@ -83,6 +84,7 @@ class FeatureNetwork(nn.Module):
             self.register_buffer(f"{kind}_{index}", tensor.contiguous(memory_format=_layout(tensor)))
         self.register_buffer("shift", torch.tensor(SHIFT).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor(SCALE).view(1, 3, 1, 1))
+        self.kept = Kept()
 
     def forward(self, images: Tensor, dtype: torch.dtype | None = None) -> list[Tensor]:
         """[B, 3, H, W] in [-1, 1] -> five feature maps [B, C_l, H_l, W_l].
@@ -101,10 +103,13 @@ class FeatureNetwork(nn.Module):
             for conv in stage:
                 if conv.pool:
                     x = F.max_pool2d(x, conv.pool, stride=2)
-                weight, bias = getattr(self, f"weight_{conv.index}"), getattr(self, f"bias_{conv.index}")
-                x = F.relu(F.conv2d(x, weight.to(dtype), bias.to(dtype), stride=conv.stride, padding=conv.padding))
+                weight, bias = self._in(dtype, f"weight_{conv.index}"), self._in(dtype, f"bias_{conv.index}")
+                x = F.conv2d(x, weight, bias, stride=conv.stride, padding=conv.padding).relu_()
             features.append(x)
         return features
+
+    def _in(self, dtype: torch.dtype, name: str) -> Tensor:
+        return self.kept.of(getattr(self, name), (name, dtype), lambda weights: weights.to(dtype))
 
 
 def _checked_weights(spec: FeatureSpec) -> Path:

@@ -1,5 +1,6 @@
 """Layers shared by generator and discriminator: equalized learning rate and weight (de)modulation."""
 
+from collections.abc import Callable, Hashable
 from math import sqrt
 
 import torch
@@ -37,13 +38,35 @@ class EqualizedLinear(nn.Module):
         return f"{in_features}, {out_features}, act={self.act}, lr_multiplier={self.lr_multiplier}"
 
 
-def demodulation(weight: Tensor, style: Tensor) -> Tensor:
+def demodulation(energy: Tensor, style: Tensor) -> Tensor:
     """Factors that return the output of a modulated convolution to unit variance (StyleGAN2, eq. 3).
 
-    weight: [O, I, k, k], style: [B, I] -> [B, O]; always float32 or better.
+    energy: `filter_energy` of its weights [O, I], style: [B, I] -> [B, O]; always float32 or better.
     """
-    energy = weight.square().sum([2, 3])  # [O, I]
     return (F.linear(style.square(), energy) + 1e-8).rsqrt()
+
+
+def filter_energy(weight: Tensor) -> Tensor:
+    """Sum of squares of every filter: [O, I, k, k] -> [O, I]."""
+    return weight.square().sum([2, 3])
+
+
+class Kept:
+    """A value that follows from a frozen tensor, made once; made every time from one that is trained."""
+
+    def __init__(self) -> None:
+        self.made: dict[Hashable, tuple[Tensor, Hashable, Tensor]] = {}
+
+    def of(self, source: Tensor, name: Hashable, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """make(source), known under `name`; another tensor, or another content of the same one, makes it anew."""
+        if source.requires_grad or source.is_inference() or torch.compiler.is_compiling():
+            return make(source)
+        state = (source.data_ptr(), source._version, source.device, source.dtype)
+        kept = self.made.get(name)
+        if kept is None or kept[0] is not source or kept[1] != state:
+            with torch.no_grad():
+                kept = self.made[name] = (source, state, make(source))
+        return kept[2]
 
 
 def within_half_range(weight: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cuda_ops import bias_act, setup_filter, synthesis_epilogue, upfirdn2d, upsample2d
-from generator.layers import RESAMPLING_TAPS, EqualizedLinear, demodulation, scale_channels, within_half_range
+from generator.layers import (
+    RESAMPLING_TAPS,
+    EqualizedLinear,
+    Kept,
+    demodulation,
+    filter_energy,
+    scale_channels,
+    within_half_range,
+)
 
 Noise = Literal["const", "random", "none"] | Sequence[Tensor]
 
@@ -33,6 +41,7 @@ class SynthesisLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.register_buffer("filter", setup_filter(RESAMPLING_TAPS), persistent=False)
+        self.kept = Kept()
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         """[B, I, h, w], [B, w_dim], [B or 1, 1, r, r] or None -> [B, O, r, r]."""
@@ -41,16 +50,20 @@ class SynthesisLayer(nn.Module):
         style = self.affine(w)
         if x.dtype == torch.float16:
             weight, style = within_half_range(weight, style)
+            energy, weight = filter_energy(weight), weight.to(x.dtype)
+        else:
+            energy = self.kept.of(self.weight, "energy", filter_energy)
+            weight = self.kept.of(self.weight, x.dtype, lambda weight: weight.to(x.dtype))
         x = scale_channels(x, style)
         # convolution; the equalized learning rate's constant would cancel in the demodulation
         if self.up:
-            x = F.conv_transpose2d(x, weight.transpose(0, 1).to(x.dtype), stride=2)
+            x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
             x = upfirdn2d(x, self.filter, padding=1, gain=4)
         else:
-            x = F.conv2d(x, weight.to(x.dtype), padding=1)
+            x = F.conv2d(x, weight, padding=1)
         # demodulation, noise, bias, activation
         return synthesis_epilogue(
-            x, demodulation(weight, style), noise, self.noise_strength, self.bias, clamp=self.clamp
+            x, demodulation(energy, style), noise, self.noise_strength, self.bias, clamp=self.clamp
         )
 
 

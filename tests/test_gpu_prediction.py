@@ -8,7 +8,8 @@ import time
 import pytest
 import torch
 
-from attribution.projector import ProjectionConfig, latent_statistics, project
+from attribution.projector import latent_statistics, project
+from attribution.schedules import ProjectionConfig
 from generator import LPIPS
 from generator.networks import Generator
 from tests.benchmarks.counting import Kernel

@@ -337,3 +337,23 @@ def test_noise_of_another_form_is_refused():
     for noise in ("constant", maps[:-1], wrong_size, wrong_batch):
         with pytest.raises(ValueError, match=r"^noise: found .*expected"):
             G.synthesis(w, noise=noise)
+
+
+def test_what_is_kept_of_a_frozen_layer_follows_its_weights() -> None:
+    """Energy and low-precision weights are made once, and anew after a change in place or another tensor."""
+    layer = SynthesisLayer(4, 5, 8, 8, up=False, clamp=None).requires_grad_(False)
+    x, w = torch.randn(2, 4, 8, 8), torch.randn(2, 8)
+    first = layer(x, w, None)
+    made = dict(layer.kept.made)
+    assert torch.equal(layer(x, w, None), first) and layer.kept.made == made
+    layer.weight.mul_(torch.linspace(0.5, 2, 4).view(1, 4, 1, 1))
+    fresh = SynthesisLayer(4, 5, 8, 8, up=False, clamp=None).requires_grad_(False)
+    fresh.load_state_dict(layer.state_dict())
+    changed = layer(x, w, None)
+    assert torch.equal(changed, fresh(x, w, None)) and not torch.allclose(changed, first)
+    layer.weight = torch.nn.Parameter(torch.randn(5, 4, 3, 3), requires_grad=False)
+    fresh.load_state_dict(layer.state_dict())
+    assert torch.equal(layer(x, w, None), fresh(x, w, None))
+    layer.requires_grad_(True)
+    layer(x, w, None).square().sum().backward()
+    assert layer.weight.grad is not None and layer.weight.grad.abs().sum() > 0

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from attribution.noise import autocorrelation_penalty, renormalize_
-from attribution.projector import LatentStatistics, ProjectionConfig
+from attribution.schedules import ProjectionConfig
+from attribution.search import LatentStatistics
 from generator import LPIPS
 from generator.networks import Generator, GeneratorConfig, build_discriminator
 from tests.benchmarks.plain import PlainLPIPS, PlainProjector, noise_regularisation, synthesize

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from generator.discriminator import EqualizedConv
-from generator.layers import demodulation, within_half_range
+from generator.layers import demodulation, filter_energy, within_half_range
 from generator.networks import GeneratorConfig
 from generator.synthesis import SynthesisLayer
 from training.config import TrainingConfig
@@ -90,7 +90,7 @@ def test_normalised_styles_and_weights_make_the_same_layer():
 
     def convolve(weight: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
         y = torch.nn.functional.conv2d(x * style[:, :, None, None], weight, padding=1)
-        return y * demodulation(weight, style)[:, :, None, None]
+        return y * demodulation(filter_energy(weight), style)[:, :, None, None]
 
     torch.testing.assert_close(convolve(*within_half_range(weight, style)), convolve(weight, style), rtol=1e-6, atol=0)
 

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from attribution.noise import autocorrelation_penalty, by_layer, layer_resolutions, renormalize_
-from attribution.projector import for_lpips
+from attribution.search import for_lpips
 from generator import LPIPS
 from generator.files import WithoutMemory
 from generator.networks import Generator, GeneratorConfig

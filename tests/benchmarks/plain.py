@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attribution.projector import LatentStatistics, ProjectionConfig, for_lpips, learning_rate, w_noise_strength
+from attribution.schedules import ProjectionConfig, learning_rate, w_noise_strength
+from attribution.search import LatentStatistics, for_lpips
 from generator import LPIPS, Generator
 from generator.layers import EqualizedLinear
 from generator.synthesis import SynthesisBlock, SynthesisLayer, SynthesisNetwork, ToRGB

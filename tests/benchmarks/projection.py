@@ -19,7 +19,8 @@ from pathlib import Path
 import torch
 
 from attribution.demo import demo_candidates
-from attribution.projector import ProjectionConfig, latent_statistics, project
+from attribution.projector import latent_statistics, project
+from attribution.schedules import ProjectionConfig
 from generator import LPIPS, load_generator
 from generator.files import write_atomically
 from generator.networks import Generator, GeneratorConfig
