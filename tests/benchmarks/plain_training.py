@@ -32,14 +32,14 @@ def convolution(layer: EqualizedConv, x: Tensor, clamp: float | None) -> Tensor:
     else:
         x = F.conv2d(x, weight, padding=layer.kernel // 2)
     if layer.bias is None:
-        return x
+        return x if clamp is None else x.clamp(-clamp, clamp)
     return leaky_relu(x, layer.bias, clamp)
 
 
 def block(layer: DiscriminatorBlock, x: Tensor) -> Tensor:
     """Two convolutions, and the skip where there is one."""
     y = convolution(layer.conv1, convolution(layer.conv0, x, layer.clamp), layer.clamp)
-    return (y + convolution(layer.skip, x, None)) / sqrt(2) if layer.residual else y
+    return (y + convolution(layer.skip, x, layer.clamp)) / sqrt(2) if layer.residual else y
 
 
 def discriminate(D: Discriminator, images: Tensor) -> Tensor:
