@@ -109,7 +109,7 @@ def _tell(name: str, progress: Progress) -> None:
 
 def table(found: dict[str, dict[str, Any]]) -> str:
     """The results as Markdown."""
-    head = ["run", "images", "img/s", "KD-VGG16", "FD-VGG16", "PPL", "r_t, first 10 %", "r_t, last 10 %", "p at the end"]
+    head = ["run", "images", "img/s", "KD-VGG16", "FD-VGG16", "PPL", "r_t, first 10 %", "r_t, last 10 %", "last p"]
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     for name, (label, _, _) in RUNS.items():
         r = found[name]
