@@ -553,6 +553,18 @@ def train(
     augment: Annotated[
         str | None, typer.Option(metavar="NAME,...", help="blit, geometry, colour, filter, noise, cutout; or none.")
     ] = None,
+    evaluate_kimg: Annotated[
+        float | None,
+        typer.Option(
+            help="Thousands of images between two judgements; the best generator is kept as best.safetensors."
+        ),
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(metavar="NAME,...", help="With --evaluate-kimg: as of `evaluate`; the first names the best.")
+    ] = "fd_vgg16",
+    inception: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="InceptionV3's weights, for the metrics fid, kid and is.")
+    ] = None,
     device: DeviceOption = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print settings, parameters, FLOPs and memory; train nothing.")
@@ -562,8 +574,12 @@ def train(
 
     On several GPUs, or processes: torchrun --nproc-per-node N -m cli train ...
     """
+    from generator.files import read_provenance
     from generator.imagesets import open_image_set
     from training.dataset import load_training_images
+    from training.feature_cache import user_cache
+    from training.judging import Judging
+    from training.ledger import ledger_sentence
     from training.loop import train as run
     from training.presets import resolve_for
     from training.workers import join_workers
@@ -584,6 +600,9 @@ def train(
         ada_kimg=ada_kimg,
         augment=None if augment is None else () if augment == "none" else tuple(augment.split(",")),
     )
+    judging = None
+    if evaluate_kimg is not None:
+        judging = Judging(evaluate_kimg, _list(metrics), inception, user_cache() / "features")
     image_set = open_image_set(data, _list(split))
     settings, labels = resolve_for(image_set, config, conditional, asked)
     if dry_run:
@@ -591,10 +610,12 @@ def train(
         return
     images = load_training_images(image_set, settings.network.resolution, labels)
     with join_workers(_device(device)) as (workers, place), _images_progress(settings.kimg, workers.first) as show:
-        path = run(settings, images, out, place, init, show, workers)
+        path = run(settings, images, out, place, init, show, workers, judging)
     if workers.first:
+        used = read_provenance(path).get("ledger")  # a run that an older version finished has none
+        cost = f", {ledger_sentence(used)}" if used else ""
         stdout.print(
-            f"{len(images)} training images (SHA-256 {images.sha256[:12]}), {settings.kimg:g} kimg: {path}",
+            f"{len(images)} training images (SHA-256 {images.sha256[:12]}), {settings.kimg:g} kimg{cost}: {path}",
             markup=False,
         )
 

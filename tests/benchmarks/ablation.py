@@ -87,7 +87,7 @@ def run(name: str, packed: Path, out: Path, kimg: float, seed: int) -> dict[str,
     figures = evaluate_generator(G, all_images.pixels, METRICS, len(all_images), seed, cache=out / "features")
     figures |= evaluate_generator(G, all_images.pixels, ("ppl",), PPL_SAMPLES, seed)
     text = (out / name / "metrics.jsonl").read_text(encoding="utf-8")
-    lines = [json.loads(line) for line in text.splitlines()]
+    lines = [line for line in map(json.loads, text.splitlines()) if "r_t" in line]
     first, last = drift(lines, kimg)
     found = {
         "settings": settings,
