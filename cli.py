@@ -6,7 +6,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -565,6 +565,9 @@ def train(
     inception: Annotated[
         Path | None, typer.Option(metavar="FILE", help="InceptionV3's weights, for the metrics fid, kid and is.")
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write figures and samples for TensorBoard, too: OUT/tensorboard.")
+    ] = False,
     device: DeviceOption = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print settings, parameters, FLOPs and memory; train nothing.")
@@ -576,6 +579,7 @@ def train(
     """
     from generator.files import read_provenance
     from generator.imagesets import open_image_set
+    from training.board import Board
     from training.dataset import load_training_images
     from training.feature_cache import user_cache
     from training.judging import Judging
@@ -600,6 +604,7 @@ def train(
         ada_kimg=ada_kimg,
         augment=None if augment is None else () if augment == "none" else tuple(augment.split(",")),
     )
+    board = Board(out / "tensorboard") if tensorboard else None
     judging = None
     if evaluate_kimg is not None:
         judging = Judging(evaluate_kimg, _list(metrics), inception, user_cache() / "features")
@@ -609,8 +614,12 @@ def train(
         _print_estimate(settings, len(image_set))
         return
     images = load_training_images(image_set, settings.network.resolution, labels)
-    with join_workers(_device(device)) as (workers, place), _images_progress(settings.kimg, workers.first) as show:
-        path = run(settings, images, out, place, init, show, workers, judging)
+    with (
+        closing(board) if board else nullcontext(),
+        join_workers(_device(device)) as (workers, place),
+        _images_progress(settings.kimg, workers.first) as show,
+    ):
+        path = run(settings, images, out, place, init, show, workers, judging, board)
     if workers.first:
         used = read_provenance(path).get("ledger")  # a run that an older version finished has none
         cost = f", {ledger_sentence(used)}" if used else ""

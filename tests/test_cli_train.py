@@ -260,3 +260,12 @@ def test_the_best_generator_is_kept(train, tmp_path: Path, monkeypatch: pytest.M
     assert_refused(train("--evaluate-kimg", 0, out="new"), "--evaluate-kimg: found 0")
     assert_refused(train("--evaluate-kimg", 1, "--metrics", "fid", out="new"), "metrics: found fid without --inception")
     assert not (tmp_path / "new").exists()
+
+
+def test_tensorboard_is_an_extra(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train("--tensorboard")[0] == 0
+    assert len(list((tmp_path / "run" / "tensorboard").glob("events.*"))) == 1
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert_refused(train("--tensorboard", out="new"), "--tensorboard: found no package tensorboard", "pip install")
+    assert not (tmp_path / "new").exists()
+    assert train(out="new")[0] == 0  # and nobody else needs it

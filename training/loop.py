@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from generator.loading import OpenedGenerator, open_generator
+from training.board import Board
 from training.config import TrainingConfig
 from training.dataset import TrainingImages
 from training.judging import Judging
@@ -40,16 +41,17 @@ def train(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     workers: Workers | None = None,
     judging: Judging | None = None,
+    board: Board | None = None,
 ) -> Path:
     """Train until config.kimg thousand real images were shown; return the path of the generator file.
 
     Writes OUT/checkpoint.pt (about every three minutes and at the end), OUT/metrics.jsonl, and, every snapshot_kimg and
     at the end, OUT/generator.safetensors with its discriminator, OUT/samples-<kimg>.png and
     OUT/snapshots/<kimg>.safetensors. init: generator file to start from. workers: this process's place among several;
-    the first one writes and reports. judging: adds figures to OUT/metrics.jsonl and keeps OUT/best.safetensors. Raises
-    ValueError where OUT holds a run with other settings or data, or init a network of another configuration;
-    FloatingPointError, which names the step and the last good checkpoint, where a loss or weight is no longer finite:
-    nothing that was written holds such numbers.
+    the first one writes and reports. judging: adds figures to OUT/metrics.jsonl and keeps OUT/best.safetensors. board:
+    gets the log's lines and the samples, too; the caller closes it. Raises ValueError where OUT holds a run with other
+    settings or data, or init a network of another configuration; FloatingPointError, which names the step and the last
+    good checkpoint, where a loss or weight is no longer finite: nothing that was written holds such numbers.
     """
     if config.freeze_d and not init:
         raise ValueError(f"--freeze-d: found {config.freeze_d} without --init, expected a model to start from")
@@ -59,7 +61,7 @@ def train(
         config = replace(config, parent_sha256=parent["sha256"])
     state = TrainingState(config, device, workers)
     out.mkdir(parents=True, exist_ok=True)
-    files = RunFiles(out, state, data, parent)
+    files = RunFiles(out, state, data, parent, board)
     resumed = files.resume()
     if opened and not resumed:
         start_from(state, opened)

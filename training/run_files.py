@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from generator.files import remove_partial_files, save_discriminator, save_generator, write_atomically
 from generator.images import encode_png, image_grid, to_pixels
+from training.board import Board
 from training.contributions import draw_contributions, resolution_contributions
 from training.dataset import TrainingImages
 from training.judging import Judging
@@ -24,8 +25,15 @@ SAMPLES = 64
 class RunFiles:
     """What a run writes into its folder. parent: for the provenance, None where it starts from nothing."""
 
-    def __init__(self, out: Path, state: TrainingState, data: TrainingImages, parent: dict[str, Any] | None):
-        self.out, self.state, self.data, self.parent = out, state, data, parent
+    def __init__(
+        self,
+        out: Path,
+        state: TrainingState,
+        data: TrainingImages,
+        parent: dict[str, Any] | None,
+        board: Board | None = None,
+    ):
+        self.out, self.state, self.data, self.parent, self.board = out, state, data, parent, board
         self.checkpoint, self.run_log = out / "checkpoint.pt", RunLog(out / "metrics.jsonl")
         self.checkpointed_step: int | None = None
 
@@ -42,6 +50,8 @@ class RunFiles:
             remove_partial_files(self.out)
             remove_partial_files(self.out / "snapshots")
             self.run_log.rewind(self.state.images / 1000)
+            if self.board:
+                self.board.start(self.state.images)
         return found
 
     def require_finite(self, figures: dict[str, float]) -> None:
@@ -78,8 +88,13 @@ class RunFiles:
             means[name] = round(sum(values) / len(values), 6)
         rate = round(state.images_per_second, 2)
         line = {"kimg": state.images / 1000, "seconds": round(state.seconds, 1), "images_per_second": rate}
-        self.run_log.add(line | means)
+        self._add_line(line | means)
         state.window, state.window_seconds = [], 0.0
+
+    def _add_line(self, line: dict[str, Any]) -> None:
+        self.run_log.add(line)
+        if self.board:
+            self.board.add_line(line)
 
     def write_snapshot(self) -> None:
         """Write the averaged generator, the discriminator, a grid of samples, and what each resolution adds to them.
@@ -93,8 +108,11 @@ class RunFiles:
         save_generator(state.G_ema, out / "snapshots" / f"{kimg:06d}.safetensors", provenance)
         save_generator(state.G_ema, out / "generator.safetensors", provenance)
         save_discriminator(state.D, out / "generator.safetensors", provenance)
-        write_atomically(out / f"samples-{kimg:06d}.png", encode_png(image_grid(_samples(state), columns=8)))
-        self.run_log.add({"kimg": state.images / 1000} | resolution_contributions(state.G_ema))
+        grid = image_grid(_samples(state), columns=8)
+        write_atomically(out / f"samples-{kimg:06d}.png", encode_png(grid))
+        if self.board:
+            self.board.add_samples(grid, state.images)
+        self._add_line({"kimg": state.images / 1000} | resolution_contributions(state.G_ema))
         write_atomically(out / "contributions.svg", draw_contributions(self.run_log.lines).encode())
 
     def judge(self, judging: Judging) -> None:
@@ -109,7 +127,7 @@ class RunFiles:
             provenance = self._provenance() | {"best": {"metric": name, "value": figures[name]}}
             save_discriminator(self.state.D, best, provenance)
             save_generator(self.state.G_ema, best, provenance)
-        self.run_log.add({"kimg": self.state.images / 1000} | figures)
+        self._add_line({"kimg": self.state.images / 1000} | figures)
 
     def _provenance(self) -> dict[str, Any]:
         state = self.state
