@@ -6,7 +6,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -584,6 +584,21 @@ def train(
     augment: Annotated[
         str | None, typer.Option(metavar="NAME,...", help="blit, geometry, colour, filter, noise, cutout; or none.")
     ] = None,
+    evaluate_kimg: Annotated[
+        float | None,
+        typer.Option(
+            help="Thousands of images between two judgements; the best generator is kept as best.safetensors."
+        ),
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(metavar="NAME,...", help="With --evaluate-kimg: as of `evaluate`; the first names the best.")
+    ] = "fd_vgg16",
+    inception: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="InceptionV3's weights, for the metrics fid, kid and is.")
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write figures and samples for TensorBoard, too: OUT/tensorboard.")
+    ] = False,
     device: DeviceOption = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print settings, parameters, FLOPs and memory; train nothing.")
@@ -593,8 +608,13 @@ def train(
 
     On several GPUs, or processes: torchrun --nproc-per-node N -m cli train ...
     """
+    from generator.files import read_provenance
     from generator.imagesets import open_image_set
+    from training.board import Board
     from training.dataset import load_training_images
+    from training.feature_cache import user_cache
+    from training.judging import Judging
+    from training.ledger import ledger_sentence
     from training.loop import train as run
     from training.presets import resolve_for
     from training.workers import join_workers
@@ -618,17 +638,27 @@ def train(
         ada_kimg=ada_kimg,
         augment=_names(augment),
     )
+    board = Board(out / "tensorboard") if tensorboard else None
+    judging = None
+    if evaluate_kimg is not None:
+        judging = Judging(evaluate_kimg, _list(metrics), inception, user_cache() / "features")
     image_set = open_image_set(data, _list(split))
     settings, labels = resolve_for(image_set, config, conditional, asked)
     if dry_run:
         _print_estimate(settings, len(image_set))
         return
     images = load_training_images(image_set, settings.network.resolution, labels)
-    with join_workers(_device(device)) as (workers, place), _images_progress(settings.kimg, workers.first) as show:
-        path = run(settings, images, out, place, init, show, workers)
+    with (
+        closing(board) if board else nullcontext(),
+        join_workers(_device(device)) as (workers, place),
+        _images_progress(settings.kimg, workers.first) as show,
+    ):
+        path = run(settings, images, out, place, init, show, workers, judging, board)
     if workers.first:
+        used = read_provenance(path).get("ledger")  # a run that an older version finished has none
+        cost = f", {ledger_sentence(used)}" if used else ""
         stdout.print(
-            f"{len(images)} training images (SHA-256 {images.sha256[:12]}), {settings.kimg:g} kimg: {path}",
+            f"{len(images)} training images (SHA-256 {images.sha256[:12]}), {settings.kimg:g} kimg{cost}: {path}",
             markup=False,
         )
 

@@ -447,8 +447,8 @@ def test_train_a_moment_and_resume(tmp_path: Path) -> None:
     code, out, _ = run(*command, "--kimg", 0.008)
     assert code == 0
     assert "generator.safetensors" in out
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["kimg"] for line in lines] == [0.004, 0.008]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["kimg"] for line in lines if "loss_d" in line] == [0.004, 0.008]
     code, _, err = run(*command, "--kimg", 0.008, "--seed", 5)
     assert code == 2
     assert "was made with" in err

@@ -61,6 +61,7 @@ def assert_refused(result: tuple[int, str, str], *named: str) -> None:
 def test_training_says_what_it_made(train, tmp_path: Path) -> None:
     code, out, _ = train()
     assert code == 0
+    assert " images/s, 0.00 device-hours" in out.replace("\n", " ")
     assert out.startswith("6 training images") and out.rstrip().endswith(
         str(tmp_path / "run" / "generator.safetensors")
     )
@@ -74,8 +75,8 @@ def test_a_run_from_a_file_with_augmentation(train, world: Path, tmp_path: Path)
     found = settings(tmp_path)
     assert found["parent_sha256"] == file_sha256(parent)
     assert (found["warmup_kimg"], found["ada_kimg"], found["augment"]) == (0.004, 100, ["colour", "cutout"])
-    (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    assert {"p", "r_t", "loss_g"} <= json.loads(line).keys()
+    step, snapshot = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert {"p", "r_t", "loss_g"} <= step.keys() and "contribution_4" in snapshot
 
     first = file_sha256(tmp_path / "run" / "generator.safetensors")
     assert train(*options)[0] == 0  # the same again: nothing left to do
@@ -274,3 +275,26 @@ def test_classes_from_folders_to_images(
     capsys.readouterr()
     assert generate("--label", 2) == 2
     assert "label: found 2, expected a class from 0 to 1" in capsys.readouterr().err
+
+
+def test_the_best_generator_is_kept(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert train("--evaluate-kimg", 0.004, "--metrics", "fd_vgg16,swd")[0] == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    judged = [line for line in lines if "fd_vgg16" in line]
+    assert [line["kimg"] for line in judged] == [0.004, 0.008] and all("swd" in line for line in judged)
+    best = read_provenance(tmp_path / "run" / "best.safetensors")
+    assert best["best"] == {"metric": "fd_vgg16", "value": min(line["fd_vgg16"] for line in judged)}
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 1  # of the images, whose features stay the same
+    assert_refused(train("--evaluate-kimg", 0, out="new"), "--evaluate-kimg: found 0")
+    assert_refused(train("--evaluate-kimg", 1, "--metrics", "fid", out="new"), "metrics: found fid without --inception")
+    assert not (tmp_path / "new").exists()
+
+
+def test_tensorboard_is_an_extra(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train("--tensorboard")[0] == 0
+    assert len(list((tmp_path / "run" / "tensorboard").glob("events.*"))) == 1
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert_refused(train("--tensorboard", out="new"), "--tensorboard: found no package tensorboard", "pip install")
+    assert not (tmp_path / "new").exists()
+    assert train(out="new")[0] == 0  # and nobody else needs it

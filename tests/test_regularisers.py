@@ -17,9 +17,9 @@ from generator.networks import Generator, GeneratorConfig, build_discriminator
 from tests.test_training_parts import AloneAmong, assert_same_gradients, gradients_of_a_step
 from training import loop
 from training.config import TrainingConfig
+from training.critic import judge, nearby
 from training.dataset import TrainingImages
 from training.estimate import estimate
-from training.judging import judge, nearby
 from training.latents import Latents
 from training.loop import train
 from training.presets import resolve

@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,12 @@ DATA = TrainingImages(np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), d
 
 class Killed(Exception):
     """What stops a run in the middle of a test."""
+
+
+def lines_of_steps(run: Path) -> list[dict[str, Any]]:
+    """The log without the lines of snapshots."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "loss_d" in line]
 
 
 def kill_at(images: int):
@@ -138,6 +145,7 @@ def test_files_of_a_run(tmp_path, busy_loop):
     assert provenance["training"]["gamma"] == 0.5
     assert {p.name for p in tmp_path.iterdir()} == {
         "checkpoint.pt",
+        "contributions.svg",
         "generator.safetensors",
         "generator.discriminator.safetensors",
         "metrics.jsonl",
@@ -147,8 +155,13 @@ def test_files_of_a_run(tmp_path, busy_loop):
     with Image.open(io.BytesIO((tmp_path / "samples-000000.png").read_bytes())) as samples:
         assert samples.size == (64, 64)  # 8 x 8 images of 8 x 8
 
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    lines = lines_of_steps(tmp_path)
     assert [line["kimg"] for line in lines] == [0.004, 0.008, 0.012, 0.016, 0.02, 0.024]
+    snapshots = [
+        line for line in map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines()) if "loss_d" not in line
+    ]
+    assert [line["kimg"] for line in snapshots] == [0.012, 0.024]
+    assert all(line.keys() == {"kimg", "contribution_4", "contribution_8"} for line in snapshots)
     assert all({"loss_d", "loss_g", "r_t", "images_per_second"} <= line.keys() for line in lines)
     assert ["r1" in line for line in lines] == [True, False] * 3  # lazy: every second step
     assert ["path_length_penalty" in line for line in lines] == [True, False] * 3
@@ -161,13 +174,50 @@ def test_metrics_are_the_means_of_the_steps_that_had_them(tmp_path, monkeypatch)
     train(CONFIG, DATA, tmp_path / "each")
     monkeypatch.setattr(loop, "LOG_STEPS", 3)
     train(CONFIG, DATA, tmp_path / "three")
-    each, three = (
-        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("each", "three")
-    )
+    each, three = (lines_of_steps(tmp_path / name) for name in ("each", "three"))
     assert len(three) == 2
     assert three[0]["loss_g"] == pytest.approx(np.mean([line["loss_g"] for line in each[:3]]), abs=2e-6)
     assert three[0]["r1"] == pytest.approx((each[0]["r1"] + each[2]["r1"]) / 2, abs=2e-6)
+
+
+def test_a_log_without_a_checkpoint_is_begun_again(tmp_path):
+    """A run that was killed before its first checkpoint starts anew, and what it logged is logged once."""
+    (tmp_path / "metrics.jsonl").write_text('{"kimg": 0.004, "loss_g": 1.0}\n')
+    (tmp_path / ".metrics.jsonl.17.partial").write_text('{"kimg')
+    train(CONFIG, DATA, tmp_path)
+    (line,) = lines_of_steps(tmp_path)
+    assert line["kimg"] == 0.024
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_line_covers_the_same_steps_whenever_its_run_was_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_STEPS", 3)
+    train(CONFIG, DATA, tmp_path / "straight")
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
+    steps = iter(range(5))
+
+    def five_steps(state, data):
+        if next(steps, None) is None:
+            raise Killed
+        return train_step(state, data)
+
+    monkeypatch.setattr(loop, "train_step", five_steps)
+    with pytest.raises(Killed):
+        train(CONFIG, DATA, tmp_path / "killed")
+    assert checkpoint_of(tmp_path / "killed")["step"] == 5  # between two lines
+    monkeypatch.setattr(loop, "train_step", train_step)
+    train(CONFIG, DATA, tmp_path / "killed")
+    straight, killed = (lines_of_steps(tmp_path / name) for name in ("straight", "killed"))
+    for a, b in zip(straight, killed, strict=True):
+        times = ("seconds", "images_per_second")
+        assert {k: v for k, v in a.items() if k not in times} == {k: v for k, v in b.items() if k not in times}
+
+
+@pytest.mark.parametrize("damage", ["[1]", "{}", '{"kimg": "1"}', '{"kimg": 0.0', "hello"])
+def test_a_damaged_log_is_named(tmp_path, damage):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"kimg": 0.004}}\n{damage}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: found .* in line 2, expected a JSON object with kimg"):
+        train(CONFIG, DATA, tmp_path)
 
 
 def test_a_step_trains_both_networks_and_moves_the_averages():
@@ -279,8 +329,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, busy_loop, monkeypatch
     assert message.startswith("step 4 (0.016 kimg): found loss_d ")
     assert message.endswith(f"the last good checkpoint is {tmp_path / 'checkpoint.pt'}, of step 3")
     assert checkpoint_of(tmp_path)["step"] == 3
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["kimg"] for line in lines] == [0.004, 0.008, 0.012]
+    assert [line["kimg"] for line in lines_of_steps(tmp_path)] == [0.004, 0.008, 0.012]
     load_generator(tmp_path / "generator.safetensors")  # refuses a file with NaN in it
 
     monkeypatch.setattr(loop, "train_step", train_step)  # and the run goes on where it was good
@@ -337,7 +386,7 @@ def test_a_killed_run_with_augmentation_goes_on_to_the_same_bits(tmp_path, busy_
         assert_same_network(resumed[network], straight[network])
     assert resumed["p"] == straight["p"] == pytest.approx(0.6) and resumed["signs"] == straight["signs"] == []
     for name in ("straight", "killed"):
-        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        lines = lines_of_steps(tmp_path / name)
         assert [line["p"] for line in lines] == [0, 0, 0.2, 0.2, 0.4, 0.4]
 
 

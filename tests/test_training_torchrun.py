@@ -66,7 +66,8 @@ def run(processes: int, folder: Path, *runs: str) -> str:
 
 def figures(out: Path) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in lines]
+    steps = [line for line in lines if "loss_d" in line]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in steps]
 
 
 @pytest.mark.slow

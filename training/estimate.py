@@ -95,7 +95,7 @@ class _Phases:
             return self.G.synthesis(self.ws(self.batch), noise="random", dtype=self.dtype)
 
     def judge(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """As training/judging.py does."""
+        """As training/critic.py does."""
         c, checksum = self.labels(self.batch), self.auxiliary.checksum
         shift = checksum(torch.empty(self.batch, BITS, 1, 1, device="meta")) if checksum else None
         dropout = "dropout" in self.config.regularise

@@ -1,97 +1,48 @@
-"""D as a run's regularisers have it judge, and the terms that they add to the losses of a part of a batch."""
+"""Judging the averaged generator while it is trained, and keeping the best one so far."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from training.latents import Latents
-from training.regularisers import (
-    BCR_WEIGHT,
-    ROTATION_WEIGHT_D,
-    ROTATION_WEIGHT_G,
-    ZCR_NOISE,
-    ZCR_WEIGHT_D,
-    ZCR_WEIGHT_G,
-    consistency,
-    diversity,
-    draw_bits,
-    draw_translation,
-    gaussian_dropout,
-    parity_sign,
-    rotation_loss,
-    translate,
-)
+from training.dataset import TrainingImages
+from training.metrics import check_metrics, evaluate_generator
+from training.run_log import RunLog
 from training.state import TrainingState
-from training.streams import image_streams, stream
+
+LARGER_IS_BETTER = ("is", "precision", "recall")
+MOST_SAMPLES = 5000
+SEED = 0  # the same samples' codes every time
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Images [rows, 3, r, r] of a batch as D saw them, their labels, and D's logits [rows, 1]."""
+class Judging:
+    """Every kimg thousand images the averaged generator is judged by these metrics; the first one names the best.
 
-    images: Tensor
-    labels: Tensor | None
-    logits: Tensor
-
-
-def judge(
-    state: TrainingState,
-    images: Tensor,
-    labels: Tensor | None,
-    rows: Tensor,
-    purpose: str,
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    """D's logits [rows, 1]; where the run has it so, under dropout, or with a checksum that turns its answer round.
-
-    purpose: "real", "generated", "mixtures", "R1" or "G"; the same purpose, the same disturbance.
+    inception: a weights file for fid, kid and is; cache: a folder that keeps the training images' features. As many
+    samples are generated as there are training images, at most 5000, and at least the ten that the metrics need.
+    Raises ValueError, naming the option.
     """
-    D, purpose = state.D, f"judge {purpose}"
-    if "dropout" in state.config.regularise:
-        with gaussian_dropout(D, state.p, image_streams(state, purpose, rows)):
-            return D(images, labels, dtype)
-    if state.auxiliary.checksum is not None:
-        bits = draw_bits(state.p, state.config.batch, stream(state, purpose))[rows]
-        shift = state.auxiliary.checksum(bits[:, :, None, None])
-        return D.judge(D.features(images, dtype, shift), labels) * parity_sign(bits)
-    return D(images, labels, dtype)
 
+    kimg: float
+    metrics: tuple[str, ...]
+    inception: Path | None = None
+    cache: Path | None = None
 
-def nearby(state: TrainingState, latents: Latents, purpose: str) -> Latents:
-    """The same latents but for codes moved by N(0, 0.1^2) (zCR)."""
-    shape, rng = latents.codes[0].shape, stream(state, purpose)
-    moved = [z + ZCR_NOISE * torch.randn(shape, generator=rng, device=rng.device) for z in latents.codes]
-    return replace(latents, codes=moved)
+    def __post_init__(self) -> None:
+        if not 0.001 <= self.kimg < math.inf:
+            raise ValueError(f"--evaluate-kimg: found {self.kimg}, expected at least 0.001 (one image)")
+        check_metrics(self.metrics, self.inception)
 
+    def judge(self, state: TrainingState, data: TrainingImages) -> dict[str, float]:
+        """The figures of the averaged generator against the training images. Leaves all random numbers as they were."""
+        n = max(min(len(data), MOST_SAMPLES), 10)
+        with torch.random.fork_rng(devices=[]):
+            return evaluate_generator(state.G_ema, data.pixels, self.metrics, n, SEED, self.inception, self.cache)
 
-def discriminator_terms(
-    state: TrainingState, rows: Tensor, real: Judged, fake: Judged, near: Callable[[], Tensor]
-) -> dict[str, Tensor]:
-    """What the regularisers add to D's loss. near: makes the images that zCR compares the generated ones with."""
-    config, terms = state.config, {}
-    if "bcr" in config.regularise:
-        for judged, purpose in ((real, "real"), (fake, "generated")):
-            x, y = draw_translation(config.batch, stream(state, f"translate {purpose}"))
-            moved = translate(judged.images, x[rows], y[rows])
-            logits = judge(state, moved, judged.labels, rows, purpose, config.dtype)
-            terms[f"bcr_{purpose}"] = BCR_WEIGHT * consistency(judged.logits, logits)
-    if "zcr" in config.regularise:
-        logits = judge(state, near(), fake.labels, rows, "generated", config.dtype)
-        terms["zcr_d"] = ZCR_WEIGHT_D * consistency(fake.logits, logits)
-    if state.auxiliary.rotation is not None:
-        loss = rotation_loss(state.D, state.auxiliary.rotation, real.images, config.dtype)
-        terms["rotation_d"] = ROTATION_WEIGHT_D * loss
-    return terms
-
-
-def generator_terms(state: TrainingState, made: Tensor, shown: Tensor, near: Callable[[], Tensor]) -> dict[str, Tensor]:
-    """What the regularisers add to G's loss. made: its images [rows, 3, r, r]; shown: as D sees them."""
-    terms = {}
-    if "zcr" in state.config.regularise:
-        terms["zcr_g"] = -ZCR_WEIGHT_G * diversity(made, near())
-    if state.auxiliary.rotation is not None:
-        loss = rotation_loss(state.D, state.auxiliary.rotation, shown, state.config.dtype)
-        terms["rotation_g"] = ROTATION_WEIGHT_G * loss
-    return terms
+    def is_best(self, figures: dict[str, float], log: RunLog) -> bool:
+        """Whether no generator of this run's log, which doesn't have these figures yet, was as good."""
+        name = self.metrics[0]
+        sign = -1 if name in LARGER_IS_BETTER else 1
+        return all(sign * figures[name] < sign * line[name] for line in log.lines if name in line)

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from generator.loading import OpenedGenerator, open_generator
+from training.board import Board
 from training.config import TrainingConfig
 from training.dataset import TrainingImages
+from training.judging import Judging
+from training.ledger import EnergyMeter
 from training.run_files import RunFiles
 from training.state import TrainingState
 from training.step import train_step
 from training.transfer import start_from
 from training.workers import Workers
 
-CHECKPOINT_SECONDS = 180
+CHECKPOINT_SECONDS: float = 180
 LOG_STEPS = 64
 
 
@@ -37,15 +40,18 @@ def train(
     init: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     workers: Workers | None = None,
+    judging: Judging | None = None,
+    board: Board | None = None,
 ) -> Path:
     """Train until config.kimg thousand real images were shown; return the path of the generator file.
 
     Writes OUT/checkpoint.pt (about every three minutes and at the end), OUT/metrics.jsonl, and, every snapshot_kimg and
     at the end, OUT/generator.safetensors with its discriminator, OUT/samples-<kimg>.png and
     OUT/snapshots/<kimg>.safetensors. init: generator file to start from. workers: this process's place among several;
-    the first one writes and reports. Raises ValueError where OUT holds a run with other settings or data, or init a
-    network of another configuration; FloatingPointError, which names the step and the last good checkpoint, where a
-    loss or weight is no longer finite: nothing that was written holds such numbers.
+    the first one writes and reports. judging: adds figures to OUT/metrics.jsonl and keeps OUT/best.safetensors. board:
+    gets the log's lines and the samples, too; the caller closes it. Raises ValueError where OUT holds a run with other
+    settings or data, or init a network of another configuration; FloatingPointError, which names the step and the last
+    good checkpoint, where a loss or weight is no longer finite: nothing that was written holds such numbers.
     """
     if config.freeze_d and not init:
         raise ValueError(f"--freeze-d: found {config.freeze_d} without --init, expected a model to start from")
@@ -55,33 +61,34 @@ def train(
         config = replace(config, parent_sha256=parent["sha256"])
     state = TrainingState(config, device, workers)
     out.mkdir(parents=True, exist_ok=True)
-    files = RunFiles(out, state, data, parent)
-    if files.checkpoint.exists():
-        files.resume()
-    elif opened:
+    files = RunFiles(out, state, data, parent, board)
+    resumed = files.resume()
+    if opened and not resumed:
         start_from(state, opened)
     state.workers.require_same_step(state.step, state.path_length_mean.device)
     total = int(config.kimg * 1000)
-    logged = checkpointed = time.monotonic()
-    window: list[dict[str, float]] = []
+    meter = EnergyMeter()
+    checked = checkpointed = time.monotonic()
     while state.images < total:
-        before = state.images
+        before, started = state.images, time.monotonic()
         figures = train_step(state, data)
         files.require_finite(figures)
         if not state.workers.first:
             continue
-        window.append(figures)
         now = time.monotonic()
+        state.use(now - checked, meter.read())
+        checked = now
+        state.window.append(figures)
+        state.window_seconds += now - started
         finished = state.images >= total
-        if len(window) == LOG_STEPS or finished:
-            rate = len(window) * config.batch / (now - logged)
-            state.seconds += now - logged
-            logged = now
-            files.log(window, rate)
+        if len(state.window) >= LOG_STEPS or finished:
+            rate = state.images_per_second
+            files.log()
             on_progress(Progress(state.images, total, rate, figures))
-            window = []
         if _crossed(before, state.images, config.snapshot_kimg * 1000) or finished:
             files.write_snapshot()
+        if judging and (_crossed(before, state.images, judging.kimg * 1000) or finished):
+            files.judge(judging)
         if now - checkpointed > CHECKPOINT_SECONDS or finished:
             files.write_checkpoint()
             checkpointed = time.monotonic()

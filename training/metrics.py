@@ -129,7 +129,7 @@ def evaluate_generator(
     result has the metrics in the order asked for, deviations and levels beside them. Raises ValueError for an unknown
     metric, one that lacks its weights, images of another size, or too few on either side.
     """
-    _check_names(metrics, inception)
+    check_metrics(metrics, inception)
     if images.ndim != 4 or images.shape[1:] != (G.resolution, G.resolution, 3):
         raise ValueError(f"images: found shape {images.shape}, expected [N, {G.resolution}, {G.resolution}, 3]")
     fewest = max(FEWEST.get(name, 4) for name in metrics)
@@ -141,7 +141,8 @@ def evaluate_generator(
     return {key: value for name in metrics for key, value in METRICS[name](comparison).items()}
 
 
-def _check_names(metrics: Sequence[str], inception: Path | None) -> None:
+def check_metrics(metrics: Sequence[str], inception: Path | None) -> None:
+    """Raise ValueError for no metric, an unknown one, or one that lacks its weights."""
     unknown = [name for name in metrics if name not in METRICS]
     if unknown or not metrics:
         raise ValueError(f"metrics: found {', '.join(unknown) or 'none'}, expected some of {', '.join(METRICS)}")

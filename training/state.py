@@ -53,6 +53,10 @@ class TrainingState:
         self.signs: list[float] = []
         self.step = 0
         self.seconds = 0.0
+        self.joules: float | None = 0.0  # None where some of the energy is not known
+        # figures of the steps since the last line of the log, and how long these steps took
+        self.window: list[dict[str, float]] = []
+        self.window_seconds = 0.0
 
     def _adam(self, interval: int | None, *networks: torch.nn.Module) -> torch.optim.Adam:
         settings = lazy_adam(self.config.lr, (0.0, 0.99), interval) if interval else None
@@ -88,6 +92,16 @@ class TrainingState:
         """Real images shown so far."""
         return self.step * self.config.batch
 
+    @property
+    def images_per_second(self) -> float:
+        """Over the steps since the last line of the log; snapshots, checkpoints and judging don't count."""
+        return len(self.window) * self.config.batch / max(self.window_seconds, 1e-9)
+
+    def use(self, seconds: float, joules: float | None) -> None:
+        """Book time and energy; an amount that is not known makes the sum unknown."""
+        self.seconds += seconds
+        self.joules = None if joules is None or self.joules is None else self.joules + joules
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that a later process needs to go on."""
         parts = {name: getattr(self, name).state_dict() for name in self._parts_with_state()}
@@ -98,6 +112,9 @@ class TrainingState:
             "step": self.step,
             "kimg": self.images / 1000,
             "seconds": self.seconds,
+            "joules": self.joules,
+            "window": self.window,
+            "window_seconds": self.window_seconds,
         }
 
     def _parts_with_state(self) -> list[str]:
@@ -111,6 +128,9 @@ class TrainingState:
         self.path_length_mean.copy_(state["path_length_mean"])
         self.p, self.signs = state["p"], list(state["signs"])
         self.step, self.seconds = state["step"], state["seconds"]
+        # a checkpoint of before these were kept goes on with a shorter line and unknown energy
+        self.joules = state.get("joules")
+        self.window, self.window_seconds = list(state.get("window", ())), state.get("window_seconds", 0.0)
 
 
 def _tensors(record: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:

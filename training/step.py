@@ -16,8 +16,8 @@ from torch import Tensor
 
 from generator.images import to_unit
 from training.augment import adjust_p, augment
+from training.critic import Judged, discriminator_terms, generator_terms, judge, nearby
 from training.dataset import TrainingImages, batch_indices
-from training.judging import Judged, discriminator_terms, generator_terms, judge, nearby
 from training.latents import Latents, draw_latents
 from training.losses import LOSSES, gradient_penalty, path_length_penalty, path_lengths, r1_penalty
 from training.schedules import ema_beta
