@@ -612,6 +612,7 @@ def train(
     from generator.imagesets import open_image_set
     from training.board import Board
     from training.dataset import load_training_images
+    from generator.allocation import keep_freed_memory
     from training.feature_cache import user_cache
     from training.judging import Judging
     from training.ledger import ledger_sentence
@@ -619,6 +620,7 @@ def train(
     from training.presets import resolve_for
     from training.workers import join_workers
 
+    keep_freed_memory()
     asked = _given(
         resolution=resolution,
         kimg=kimg,
@@ -710,9 +712,11 @@ def train_encoder(
     device: DeviceOption = "auto",
 ) -> None:
     """Train an encoder image -> w on a generator's own samples; killed, the same command goes on."""
+    from generator.allocation import keep_freed_memory
     from training.encoder import EncoderProgress, EncoderTraining
     from training.encoder import train_encoder as run
 
+    keep_freed_memory()
     if out.suffix != ".safetensors" or not out.parent.is_dir():
         raise ValueError(f"--out: found {out}, expected a file that ends in .safetensors, in a folder that exists")
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
@@ -993,7 +997,9 @@ def _device(name: str) -> str:
 def _steps_progress(label: str) -> Iterator:
     """A bar over image-steps, on stderr."""
     from attribution.engine import Events
+    from generator.allocation import keep_freed_memory
 
+    keep_freed_memory()
     columns = [
         TextColumn(label),
         BarColumn(),
