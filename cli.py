@@ -608,11 +608,11 @@ def train(
 
     On several GPUs, or processes: torchrun --nproc-per-node N -m cli train ...
     """
+    from generator.allocation import keep_freed_memory
     from generator.files import read_provenance
     from generator.imagesets import open_image_set
     from training.board import Board
     from training.dataset import load_training_images
-    from generator.allocation import keep_freed_memory
     from training.feature_cache import user_cache
     from training.judging import Judging
     from training.ledger import ledger_sentence
