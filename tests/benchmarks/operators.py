@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cuda_ops import bias_act, downsample2d, setup_filter, upfirdn2d, upsample2d
 from cuda_ops.reference import layout
+from generator.allocation import keep_freed_memory
 
 CHANNELS = {64: 256, 256: 64, 1024: 16}
 TAPS = setup_filter([1, 3, 3, 1])
@@ -199,6 +200,7 @@ def table(rows: list[Row]) -> str:
 
 def main() -> None:
     """Print every row, then the table."""
+    keep_freed_memory()  # as the command line does
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--markdown", type=Path, help="write the table here too")
     options = parser.parse_args()

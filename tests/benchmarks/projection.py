@@ -4,7 +4,8 @@
         [--batches 1,4,8,16] [--seconds 2] [--markdown FILE]
 
 Generators of 64x64 (512/256/128 channels) and 256x256 (channel base 16384) with random weights, and the bundled
-emoji-a. Every row is measured in a process of its own; ours fills a batch of one up to four. Time per step: the median
+emoji-a. Every row is measured in a process of its own; ours fills a batch of one up to four, and keeps freed memory, as
+the command line does. Time per step: the median
 once the warm-up is over, set-up and final evaluation left out. GFLOP/s: the FLOPs of the convolutions of synthesis and
 LPIPS network, forward and to the input, counted by tests/benchmarks/counting.py, over the time of the whole step.
 Memory: the most that was ever in use, less what was in use before the search, when networks and images were there.
@@ -22,6 +23,7 @@ from attribution.demo import demo_candidates
 from attribution.projector import latent_statistics, project
 from attribution.schedules import ProjectionConfig
 from generator import LPIPS, load_generator
+from generator.allocation import keep_freed_memory
 from generator.files import write_atomically
 from generator.networks import Generator, GeneratorConfig
 from tests.benchmarks.counting import convolution_flops
@@ -90,6 +92,8 @@ def build(name: str) -> Generator:
 
 def measure(case: Case) -> Row:
     """Run in a process of its own."""
+    if not case.baseline:
+        keep_freed_memory()
     G, lpips = build(case.generator), LPIPS(case.lpips)
     targets = torch.rand(case.batch, 3, G.resolution, G.resolution) * 2 - 1
     statistics = latent_statistics(G)

@@ -18,6 +18,7 @@ from statistics import median
 
 import numpy as np
 
+from generator.allocation import keep_freed_memory
 from generator.files import write_atomically
 from tests.benchmarks.measuring import (
     account_table,
@@ -82,6 +83,8 @@ def config_of(case: Case) -> TrainingConfig:
 
 def measure(case: Case) -> Row:
     """Run in a process of its own."""
+    if not case.baseline:
+        keep_freed_memory()  # as the command line does
     config = config_of(case)
     pixels = np.random.default_rng(0).integers(0, 256, (256, 64, 64, 3), dtype=np.uint8)
     run, at = (_plain if case.baseline else _ours)(config, pixels)

@@ -1,0 +1,157 @@
+"""What stopping and fewer steps cost in separation and verdicts: the default method against the paper's.
+
+    python -m tests.benchmarks.trade_off CALIBRATION [--studies DEFAULT PAPER] [--markdown FILE] [--figure FILE.svg]
+
+CALIBRATION: a file with a stopping rule, whose images' distances at its checkpoints give the curve: AUC on the
+validation images, and how many of them have the verdict that they have after all steps, where all searches end at that
+checkpoint (the calibration is fitted anew to the distances there). DEFAULT, PAPER: folders of `latentprint study
+separation` of the same images with either method, each with its own calibration. Nothing is projected.
+"""
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+
+from attribution import load_calibration
+from attribution.calibration import Calibration, fit_calibration
+from attribution.report import ImageVerdict
+from attribution.scores import ScoreSet
+from attribution.stopping import without_checkpoints
+from attribution.threshold import auc
+from generator.files import write_atomically
+from reports.svg import BLUE, ORANGE, Scale, figure, line, tag, text, x_axis, y_grid
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where all searches end after so many steps (a mean, for the rule): AUC by class, share of verdicts unchanged."""
+
+    label: str
+    steps: float
+    auc: dict[str, float]
+    same: float
+
+
+def curve(calibration: Calibration) -> list[Point]:
+    """A point for each checkpoint, for the rule, and for all steps."""
+    rule, full = calibration.stopping, calibration.without_stopping()
+    if rule is None:
+        raise ValueError("CALIBRATION: found none with a stopping rule, expected distances at checkpoints")
+    truth = [full.decide(unit.full) for unit in calibration.scores["validation"].units]
+    points = []
+    for place, steps in enumerate(rule.steps):
+        here = _ending_at(calibration, place)
+        points.append(_point(f"all at {steps}", steps, here, truth))
+    taken = [_steps(calibration, unit.checkpoints) for unit in calibration.scores["validation"].units]
+    points.append(_point("the rule", float(np.mean(taken)), calibration, truth))
+    return [*points, _point("all steps", int(calibration.projection["steps"]), full, truth)]
+
+
+def _steps(calibration: Calibration, distances: Sequence[Sequence[float]]) -> int:
+    assert calibration.stopping is not None
+    place = calibration.stopping.first_stop(distances)
+    return int(calibration.projection["steps"]) if place is None else calibration.stopping.steps[place]
+
+
+def _ending_at(calibration: Calibration, place: int) -> Calibration:
+    """The calibration of searches that all end at this checkpoint."""
+
+    def ended(scores: ScoreSet) -> ScoreSet:
+        return scores.map(lambda u: without_checkpoints(replace(u, full=u.checkpoints[place])))
+
+    c = calibration.without_stopping()
+    one, another = (ended(calibration.scores[part]) for part in ("calibration", "validation"))
+    fixed = (c.decision, c.projection, c.population, c.strata, c.controls, c.tool_version, c.created)
+    return fit_calibration(c.candidates, one, another, *fixed, bootstrap=1)
+
+
+def _point(label: str, steps: float, calibration: Calibration, truth: Sequence[ImageVerdict]) -> Point:
+    scores = calibration.scores["validation"]
+    first = calibration.names[0]
+    own = -scores.generated_distances[0][:, 0]
+    others = {"real": scores.real_distances} | dict(
+        zip(calibration.names[1:], scores.generated_distances[1:], strict=True)
+    )
+    now = [calibration.decide(unit.distances) for unit in scores.units]
+    same = np.mean([(a.code, a.candidate) == (b.code, b.candidate) for a, b in zip(now, truth, strict=True)])
+    return Point(label, steps, {f"{first} vs {n}": auc(own, -d[:, 0]) for n, d in others.items()}, float(same))
+
+
+def curve_table(points: list[Point]) -> str:
+    """The points as a markdown table."""
+    names = list(points[0].auc)
+    rows = [f"| searches end | steps | {' | '.join(f'AUC {n}' for n in names)} | verdicts as after all steps |"]
+    rows.append("| --- " * (len(names) + 3) + "|")
+    for p in points:
+        rows.append(f"| {p.label} | {p.steps:.1f} | {' | '.join(f'{p.auc[n]:.4f}' for n in names)} | {p.same:.1%} |")
+    return "\n".join(rows)
+
+
+def curve_figure(points: list[Point]) -> str:
+    """AUC of the first pair, and unchanged verdicts, over steps; the rule is a ring."""
+    x = Scale(min(p.steps for p in points) * 0.9, max(p.steps for p in points) * 1.1, 60, 600, log=True)
+    name = next(iter(points[0].auc))
+    low = min(min(p.auc[name], p.same) for p in points)
+    y = Scale(low - 0.02 * (1.01 - low), 1.0, 250, 20)
+    parts = [*y_grid(y, 60, 600), *x_axis(x, 250, "steps of a search")]
+    drawn: list[tuple[str, str, Callable[[Point], float]]] = [
+        (BLUE, f"AUC {name}", lambda p: p.auc[name]),
+        (ORANGE, "same verdicts", lambda p: p.same),
+    ]
+    for row, (colour, label, of) in enumerate(drawn):
+        dots = [(x(p.steps), y(of(p)), p.label == "the rule") for p in points]
+        path = " ".join(f"{a:.1f},{b:.1f}" for a, b, ring in dots if not ring)
+        parts.append(tag("polyline", points=path, stroke=colour, stroke_width=2.0))
+        parts += [tag("circle", cx=a, cy=b, r=5.0 if ring else 3.0, stroke=colour) for a, b, ring in dots]
+        at = 200 + 18 * row
+        parts += [line(430, at, 450, at, stroke=colour), text(456, at + 4, label, "label")]
+    return figure(640, 290, "Separation and verdicts against the steps of a search", parts, "trade-off").replace(
+        "<svg ", Markup('<svg xmlns="http://www.w3.org/2000/svg" '), 1
+    )
+
+
+def methods_table(default: Path, paper: Path) -> str:
+    """The two studies side by side: steps, AUC, verdicts by truth, and how many verdicts are equal."""
+    folders = {"default": default, "paper": paper}
+    studies = {name: json.loads((path / "separation.json").read_text()) for name, path in folders.items()}
+    units = {name: {u["name"]: u for u in study["units"]} for name, study in studies.items()}
+    if units["default"].keys() != units["paper"].keys():
+        raise ValueError("--studies: found different images, expected the same in both")
+    pairs = [(units["default"][name], units["paper"][name]) for name in units["paper"]]
+    same = sum(a["verdict"] == b["verdict"] for a, b in pairs)
+    truths = list(dict.fromkeys(u["truth"] for u in studies["paper"]["units"]))
+    rows = [f"| method | mean steps | AUC's | {' | '.join(truths)} |", "| --- " * (3 + len(truths)) + "|"]
+    for name, study in studies.items():
+        found = " ".join(f"{s['auc']:.4f}" for s in study["separations"])
+        counts = [Counter(u["verdict"] for u in study["units"] if u["truth"] == truth) for truth in truths]
+        cells = [", ".join(f"{code} {n}" for code, n in sorted(c.items())) for c in counts]
+        steps = np.mean([u["steps"] for u in study["units"]])
+        rows.append(f"| {name} | {steps:.1f} | {found} | {' | '.join(cells)} |")
+    return "\n".join([*rows, "", f"Equal verdicts: {same} of {len(pairs)}."])
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("calibration", type=Path)
+    parser.add_argument("--studies", nargs=2, type=Path)
+    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--figure", type=Path)
+    options = parser.parse_args()
+    points = curve(load_calibration(options.calibration))
+    tables = [curve_table(points)] + ([methods_table(*options.studies)] if options.studies else [])
+    print("\n\n".join(tables))
+    if options.markdown:
+        write_atomically(options.markdown, ("\n\n".join(tables) + "\n").encode())
+    if options.figure:
+        write_atomically(options.figure, curve_figure(points).encode())
+
+
+if __name__ == "__main__":
+    main()
