@@ -58,23 +58,27 @@ def _normalize(f: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _LayerDistance(torch.autograd.Function):
-    """mean over pixels of sum_c head_c (f_c / |f| - t_c)^2, with its gradient in f written out."""
+    """mean over pixels of sum_c head_c (f_c / |f| - t_c)^2, with its gradient in f written out.
+
+    The gradient is made along with the distance, in place: one tensor of f's size is kept for the way back, not two.
+    """
 
     @staticmethod
     def forward(ctx, f, target, head):
         unit, inverse = _normalize(f)
         difference = unit - target
         weighted = difference * head.to(f.dtype).view(1, -1, 1, 1)
-        ctx.save_for_backward(unit, inverse, weighted)
-        total = (weighted * difference).sum([1, 2, 3], dtype=inverse.dtype)
-        return total / (f.shape[2] * f.shape[3])
+        pixels = f.shape[2] * f.shape[3]
+        total = (weighted * difference).sum([1, 2, 3], dtype=inverse.dtype) / pixels
+        if ctx.needs_input_grad[0]:
+            # d/df of f/|f| projects out the component along f: (I - u u^T) / |f|
+            along = (weighted * unit).sum(1, keepdim=True)
+            factor = (2 / pixels * inverse).to(f.dtype)
+            ctx.save_for_backward(weighted.addcmul_(unit, along, value=-1).mul_(factor))
+        return total
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        # d/df of f/|f| projects out the component along f: (I - u u^T) / |f|
-        unit, inverse, weighted = ctx.saved_tensors
-        pixels = unit.shape[2] * unit.shape[3]
-        along = (weighted * unit).sum(1, keepdim=True)
-        factor = (grad.view(-1, 1, 1, 1) * (2 / pixels) * inverse).to(unit.dtype)
-        return torch.addcmul(weighted, unit, along, value=-1).mul_(factor), None, None
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad.to(gradient.dtype).view(-1, 1, 1, 1), None, None
