@@ -58,7 +58,10 @@ class Kept:
         self.made: dict[Hashable, tuple[Tensor, Hashable, Tensor]] = {}
 
     def of(self, source: Tensor, name: Hashable, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """make(source), known under `name`; another tensor, or another content of the same one, makes it anew."""
+        """make(source), known under `name`; another tensor, or another content of the same one, makes it anew.
+
+        A fused optimiser changes its tensors without counting a version: those require gradients, and are never kept.
+        """
         if source.requires_grad or source.is_inference() or torch.compiler.is_compiling():
             return make(source)
         state = (source.data_ptr(), source._version, source.device, source.dtype)
