@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from generator import load_generator
 from generator.files import discriminator_beside, load_discriminator
-from generator.networks import Generator, GeneratorConfig, build_discriminator
-from tests.test_training_parts import AloneAmong, assert_same_gradients, gradients_of_a_step
+from generator.networks import Generator, build_discriminator
+from tests.test_training_parts import BATCH, DATA, AloneAmong, assert_same_gradients, gradients_of_a_step
+from tests.test_training_parts import CONFIG as PARTS
 from training import loop
-from training.config import TrainingConfig
 from training.critic import judge, nearby
 from training.dataset import TrainingImages
 from training.estimate import estimate
@@ -39,22 +39,15 @@ from training.spectral import iterate, normalise, plain_copy, take_over
 from training.state import TrainingState
 from training.step import train_step
 
-BATCH = 8
-CONFIG = TrainingConfig(
-    network=GeneratorConfig(resolution=8, z_dim=4, w_dim=4, mapping_layers=1, channel_base=32, channel_max=4),
-    batch=BATCH,
-    kimg=4 * BATCH / 1000,
-    gamma=0.5,
-    r1_interval=2,
-    path_length_interval=2,
-    style_mixing=0.5,
-    mbstd_group_size=2,
+CONFIG = replace(
+    PARTS,
+    x_flip=False,
+    augment=(),
     ada_interval=2,
     ada_target=-2,  # p always rises
     ada_kimg=0.1,
 )
-PIXELS = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
-DATA = TrainingImages(PIXELS, "d" * 64)
+PIXELS = DATA.pixels
 LABELLED = TrainingImages(PIXELS, "e" * 64, np.arange(10) % 2, ("even", "odd"))
 ALL_AT_ONCE = ("bcr", "zcr", "rotation", "spectral-d", "spectral-g")
 CHOICES = [*((name,) for name in REGULARISERS), ALL_AT_ONCE]

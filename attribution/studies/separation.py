@@ -26,7 +26,6 @@ from attribution.settings import calibrated_order, projection_record, watch_for
 from attribution.stopped_search import Watch
 from attribution.store import RunStore
 from attribution.threshold import auc
-from attribution.verdict import decide
 from generator.imagesets import open_image_set
 
 BOOTSTRAPS = 2000
@@ -176,9 +175,7 @@ def _unit(
     verdict = None
     if calibration is not None:
         by_hash = {c.sha256: distances[c.name] for c in into}
-        evidence = calibration.evaluate([by_hash[known.sha256] for known in calibration.candidates])
-        names = [known.name for known in calibration.candidates]
-        verdict = decide(evidence, names, calibration.decision, calibration.alternative).code
+        verdict = calibration.decide([by_hash[known.sha256] for known in calibration.candidates]).code
     first = records[into[0].name]
     return SeparationUnit(truth, image.name, image.source, distances, first["autocorrelation"], verdict, first["steps"])
 
