@@ -18,6 +18,7 @@ from generator import LPIPS, Generator
 from generator.encoder import Encoder
 
 LPIPS_RESOLUTION = 256
+PIXELS_TOGETHER = 4 * 256**2  # of the images whose LPIPS is differentiated at once: more cost memory and gain no time
 TOGETHER = 4  # images in a search, or a multiple: in these sizes CPU libraries round an image alike, in others not
 
 
@@ -157,23 +158,36 @@ class Batch:
 
     def _take_step(self, step: int) -> Tensor:
         """One step of Adam on LPIPS + noise_weight * sum L_ij; returns the LPIPS of each image [B]."""
-        config, lpips = self.searcher.config, self.searcher.lpips
-        w = self.w
+        config, w = self.searcher.config, self.w
         strength = w_noise_strength(step, config, self.searcher.statistics.sigma)
         if strength > 0:
             w = w + strength * self.w_noise[:, step]
         images = self.searcher.G.synthesis(w, noise=by_layer(self.noise), dtype=self.working)
-        distances = lpips.per_layer(for_lpips(images), self.working_features, self.working).sum(1)
-        loss = distances.sum()
+        distances, towards = self._distances(images.detach())
+        terms: list[Tensor] = [images]
+        weights: list[Tensor | None] = [towards]
         if config.noise_weight:
-            loss = loss + config.noise_weight * autocorrelation_penalty(self.noise).sum()
-        gradients = torch.autograd.grad(loss, [self.w, *self.noise])
+            terms.append(config.noise_weight * autocorrelation_penalty(self.noise).sum())
+            weights.append(None)
+        gradients = torch.autograd.grad(terms, [self.w, *self.noise], weights)
         for parameter, gradient in zip([self.w, *self.noise], gradients, strict=True):
             parameter.grad = gradient
         self.adam.param_groups[0]["lr"] = learning_rate(step, config)
         self.adam.step()
         renormalize_(self.noise)
-        return distances.detach()
+        return distances
+
+    def _distances(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """LPIPS of each image [B], and its gradient in the images, of so many at once as PIXELS_TOGETHER allows."""
+        lpips, size = self.searcher.lpips, max(TOGETHER, PIXELS_TOGETHER // images[0, 0].numel())
+        distances, gradients = [], []
+        for first in range(0, len(images), size):
+            part = images[first : first + size].requires_grad_()
+            target = [f[first : first + size] for f in self.working_features]
+            found = lpips.per_layer(for_lpips(part), target, self.working).sum(1)
+            gradients.append(torch.autograd.grad(found.sum(), part)[0])
+            distances.append(found.detach())
+        return torch.cat(distances), torch.cat(gradients)
 
     @torch.no_grad()
     def render(self) -> list[Rendered]:
