@@ -72,6 +72,31 @@ class Kept:
         return kept[2]
 
 
+def convolve(x: Tensor, weight: Tensor, up: bool) -> Tensor:
+    """x [B, I, h, w], weight [O, I, 3, 3] -> [B, O, h, w]; up: transposed, in steps of 2, [B, O, 2h + 1, 2w + 1].
+
+    Where the weights are frozen the way back keeps nothing but these: the library would also keep x for their gradient.
+    """
+    if weight.requires_grad or not x.requires_grad:
+        return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2) if up else F.conv2d(x, weight, padding=1)
+    return _FrozenConvolution.apply(x, weight, up)
+
+
+class _FrozenConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, up):
+        ctx.save_for_backward(weight)
+        ctx.up = up
+        return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2) if up else F.conv2d(x, weight, padding=1)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (weight,) = ctx.saved_tensors
+        if ctx.up:
+            return F.conv2d(grad, weight.transpose(0, 1), stride=2), None, None
+        return F.conv_transpose2d(grad, weight, padding=1), None, None
+
+
 def within_half_range(weight: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
     """Weights [O, I, k, k] and styles [B, I], scaled so that a modulated convolution can't leave float16's range.
 

@@ -9,7 +9,6 @@ from math import sqrt
 from typing import Literal, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cuda_ops import bias_act, setup_filter, synthesis_epilogue, upfirdn2d, upsample2d
@@ -17,6 +16,7 @@ from generator.layers import (
     RESAMPLING_TAPS,
     EqualizedLinear,
     Kept,
+    convolve,
     demodulation,
     filter_energy,
     scale_channels,
@@ -56,11 +56,9 @@ class SynthesisLayer(nn.Module):
             weight = self.kept.of(self.weight, x.dtype, lambda weight: weight.to(x.dtype))
         x = scale_channels(x, style)
         # convolution; the equalized learning rate's constant would cancel in the demodulation
+        x = convolve(x, weight, self.up)
         if self.up:
-            x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
             x = upfirdn2d(x, self.filter, padding=1, gain=4)
-        else:
-            x = F.conv2d(x, weight, padding=1)
         # demodulation, noise, bias, activation
         return synthesis_epilogue(
             x, demodulation(energy, style), noise, self.noise_strength, self.bias, clamp=self.clamp
