@@ -7,13 +7,15 @@ BIN := $(VENV)/bin
 # What the bundled calibration is made from: held-out sources only, never what the generators were trained on.
 MODELS := generator/models
 CANDIDATES := --candidate emoji-a=$(MODELS)/emoji-a.safetensors --candidate emoji-b=$(MODELS)/emoji-b.safetensors
+ENCODER_A := --encoder emoji-a=$(MODELS)/emoji-a.encoder.safetensors
+ENCODERS := $(ENCODER_A) --encoder emoji-b=$(MODELS)/emoji-b.encoder.safetensors
 DATA := tests/data/emoji-portraits-64.zip
 REALS := --real $(DATA) --split held-out,held-out-style,held-out-subject
 CALIBRATION := attribution/demo/calibration.json
-STEPS ?= 60
+STEPS ?= 30
 FIGURES := runs/figures
 
-.PHONY: demo test lint calibration figures clean
+.PHONY: demo test lint encoders calibration figures clean
 
 demo: $(VENV)/.installed
 	$(BIN)/latentprint demo
@@ -26,28 +28,39 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Demo suspects, calibration, and every number of the README, from the bundled generators: about an hour and a quarter
-# on two cores. Killed, it goes on where it was.
+# Where the searches begin: half an hour on two cores.
+encoders: $(VENV)/.installed-test
+	for name in emoji-a emoji-b; do \
+		$(BIN)/latentprint train-encoder --generator $(MODELS)/$$name.safetensors --kimg 100 --precision bf16 \
+			--out $(MODELS)/$$name.encoder.safetensors; done
+
+# Demo suspects, calibration, and every number of the README that a name in <!-- --> marks, from the bundled generators:
+# three hours on two cores, two of them for the paper's 1000 steps. Killed, it goes on where it was.
 calibration: $(VENV)/.installed-test
 	mkdir -p $(FIGURES)
 	$(BIN)/python -m tests.benchmarks.demo_suspects > $(FIGURES)/excluded
-	$(BIN)/latentprint calibrate $(CANDIDATES) $(REALS) --exclude "$$(cat $(FIGURES)/excluded)" --control-split held-out \
-		--steps $(STEPS) --batch-size 16 --seed 0 --alpha 0.05 --lambda 1 --out $(CALIBRATION)
+	$(BIN)/latentprint calibrate $(CANDIDATES) $(ENCODERS) $(REALS) --exclude "$$(cat $(FIGURES)/excluded)" \
+		--control-split held-out --steps $(STEPS) --batch-size 16 --seed 0 --alpha 0.05 --lambda 1 --out $(CALIBRATION)
 	rm -rf $(FIGURES)/demo && $(BIN)/latentprint demo --out $(FIGURES)/demo
 	$(MAKE) figures
 
 figures: $(VENV)/.installed-test
 	mkdir -p $(FIGURES)
 	$(BIN)/python -m tests.benchmarks.operators --markdown $(FIGURES)/operators.md
-	$(BIN)/latentprint study separation $(CANDIDATES) --calibration $(CALIBRATION) $(REALS) --out $(FIGURES)/study-1-default
-	$(BIN)/latentprint study separation $(CANDIDATES) --calibration $(CALIBRATION) $(REALS) --noise-weight 0 \
+	$(BIN)/python -m tests.benchmarks.trade_off $(CALIBRATION) --markdown $(FIGURES)/trade-off.md \
+		--figure tests/benchmarks/pictures/trade-off.svg
+	$(BIN)/latentprint study separation $(CANDIDATES) $(ENCODERS) --calibration $(CALIBRATION) $(REALS) \
+		--out $(FIGURES)/study-1-default
+	$(BIN)/latentprint study separation $(CANDIDATES) $(ENCODERS) --calibration $(CALIBRATION) $(REALS) --noise-weight 0 \
 		--out $(FIGURES)/study-2-noise-free
-	$(BIN)/latentprint study separation $(CANDIDATES) --calibration $(CALIBRATION) $(REALS) --units 16 --steps 1000 --batch-size 16 \
-		--out $(FIGURES)/study-3-1000-steps
 	for name in $(MODELS)/emoji-a $(MODELS)/emoji-b tests/data/emoji-a-010kimg; do \
 		$(BIN)/latentprint evaluate --generator $$name.safetensors --data $(DATA) --split train --samples 2337 --json \
-			> $(FIGURES)/metrics-$$(basename $$name).json; done
+			--metrics fd_vgg16,kd_vgg16,recall > $(FIGURES)/metrics-$$(basename $$name).json; done
 	$(BIN)/python -m tests.benchmarks.sample_grids
+	$(BIN)/python -m tests.benchmarks.methods --out $(FIGURES)/methods --time --markdown $(FIGURES)/methods.md \
+		--run "default=$(ENCODER_A) --steps $(STEPS) --batch-size 16" \
+		--run "bf16=$(ENCODER_A) --steps $(STEPS) --precision bf16 --batch-size 16" \
+		--run "paper=--method paper --full --precision bf16 --batch-size 16"
 	$(BIN)/python -m tests.benchmarks.readme_numbers $(FIGURES)
 
 # Editable, so that a stamp is enough: the code that runs is always the code that is here.

@@ -43,7 +43,11 @@ CandidateOption = Annotated[
 ]
 EncoderOption = Annotated[
     list[str] | None,
-    typer.Option("--encoder", metavar="NAME=FILE", help="Where the searches of candidate NAME begin; repeat."),
+    typer.Option(
+        "--encoder",
+        metavar="NAME=FILE",
+        help="From `train-encoder`: where the searches of candidate NAME begin; repeat.",
+    ),
 ]
 OutFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the results go.")]
 SplitOption = Annotated[
@@ -51,7 +55,8 @@ SplitOption = Annotated[
 ]
 StepsOption = Annotated[int | None, typer.Option(help="Of the projection; default: the method's.")]
 MethodOption = Annotated[
-    Literal["default", "paper"], typer.Option(help="default: 100 steps, fewer where they suffice; paper: 1000.")
+    Literal["default", "paper"],
+    typer.Option(help="default: 100 steps, 30 with encoders, fewer where they suffice; paper: 1000."),
 ]
 FullOption = Annotated[bool, typer.Option("--full", help="All steps, also where the verdict is clear before.")]
 Network = Literal["vgg", "alex"]
@@ -116,7 +121,7 @@ def demo(
     device: DeviceOption = "cpu",
 ) -> None:
     """Examine the bundled suspects against the bundled generators, with the bundled calibration."""
-    from attribution.demo import DEMO_SUSPECTS, demo_calibration, demo_candidates, demo_truths
+    from attribution.demo import DEMO_SUSPECTS, demo_calibration, demo_candidates, demo_encoders, demo_truths
     from attribution.pipeline import CaseLabels
     from attribution.settings import settings_of
 
@@ -130,6 +135,7 @@ def demo(
         device=_device(device),
         labels=CaseLabels(case="Demonstration", exhibit="16 bundled images"),
         truths=demo_truths(),
+        encoders=demo_encoders(),
     )
 
 
@@ -190,12 +196,13 @@ def attribute(
     key = read_private_key(sign) if sign else None
     shape = _shape(crop, letterbox, landmarks)
     known = load_calibration(calibration) if calibration else None
+    encoded = len(encoder or []) == len(candidate)
     _attribute(
         paths,
         _named_files(candidate),
         out,
         key,
-        settings=projection_settings(known, method, steps, lpips, precision, seed, batch_size),
+        settings=projection_settings(known, method, steps, lpips, precision, seed, batch_size, encoded),
         calibration=known,
         shape=shape,
         landmarks=Landmarks.read(landmarks) if landmarks else None,
@@ -296,7 +303,8 @@ def calibrate(
         other=_named_files(other or []),
         control_splits=_list(control_split),
     )
-    config = ProjectionConfig(steps=steps_of(method, steps), precision=precision)
+    encoded = len(encoder or []) == len(candidate)
+    config = ProjectionConfig(steps=steps_of(method, steps, encoded), precision=precision)
     settings = ProjectionSettings(config, lpips, seed, batch_size)
     decision = DecisionSettings(alpha=alpha, delta=delta, lambda_=lambda_, mu=mu)
     with _steps_progress("calibrating") as events:
@@ -396,7 +404,8 @@ def project(
     from attribution.single import project_file
 
     require_method(method, bool(encoder))
-    config = ProjectionConfig(steps=steps_of(method, steps), noise_weight=noise_weight, precision=precision)
+    steps = steps_of(method, steps, encoder is not None)
+    config = ProjectionConfig(steps=steps, noise_weight=noise_weight, precision=precision)
     settings = ProjectionSettings(config, lpips, seed, batch_size=1)
     with _steps_progress("projecting") as events:
         record = project_file(image, generator, out, settings, _device(device), events, encoder)

@@ -46,7 +46,8 @@ def assemble_image(
     elif calibration is None:
         verdict = inconclusive("no calibration was given, so that the distances have nothing to be compared with")
     else:
-        evidence = calibration.evaluate([rows[names[place]].lpips for place in order])
+        rows = _with_expectations(rows, names, order, calibration, stopping)
+        evidence = calibration.evaluate([rows[names[place]].judged for place in order])
         rows = _with_ratios(rows, names, order, evidence)
         if controls_hold is False:
             verdict = inconclusive("the run controls drifted beyond the stated tolerance")
@@ -108,6 +109,20 @@ def _failed(rows: Mapping[str, CandidateEvidence], names: Sequence[str], stoppin
         if row.lpips >= row.lpips_start and not early:
             return f"its projection into {name} failed: the distance is no better than at the start"
     return None
+
+
+def _with_expectations(
+    rows: Mapping[str, CandidateEvidence],
+    names: Sequence[str],
+    order: Sequence[int],
+    calibration: Calibration,
+    stopping: SearchEnd | None,
+) -> Mapping[str, CandidateEvidence]:
+    if stopping is None or stopping.steps == stopping.of:
+        return rows
+    known = [names[place] for place in order]
+    expected = calibration.judged([rows[name].lpips for name in known], stopping.steps)
+    return dict(rows) | {n: replace(rows[n], lpips_expected=d) for n, d in zip(known, expected, strict=True)}
 
 
 def _with_ratios(

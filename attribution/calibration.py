@@ -40,8 +40,8 @@ __all__ = ["Calibration", "Control", "DecisionSettings", "Evidence", "fit_calibr
 class Calibration:
     """A calibration. Distances are in the order of `candidates`; scores has "calibration" and "validation".
 
-    stopping: the rule by which searches end early, None where all take all their steps; distances are those at which
-    it stops its own images.
+    stopping: the rule by which searches end early, None where all take all their steps; the scores' distances are those
+    by which it judges its own images.
     projection, population, strata (`Stratum.to_json`), validation (figures) and unreachable are JSON values.
     """
 
@@ -84,8 +84,12 @@ class Calibration:
         """16 hexadecimal digits of the SHA-256 of everything else in the file."""
         return content_id(self.to_json(with_id=False))
 
+    def judged(self, distances: Sequence[float], steps: int) -> tuple[float, ...]:
+        """Distances [K] after so many steps -> those by which an image is judged whose searches ended there."""
+        return self.stopping.expected(distances, steps) if self.stopping else tuple(distances)
+
     def evaluate(self, distances: Sequence[float]) -> Evidence:
-        """What the calibration says of an image at these distances [K], in the order of `candidates`.
+        """What the calibration says of an image judged by these distances [K], in the order of `candidates`.
 
         Raises ValueError for another number of distances, or one that is negative or not finite.
         """
@@ -93,7 +97,7 @@ class Calibration:
         return self.fitted.evaluate(distances, own, self.decision.mu)
 
     def decide(self, distances: Sequence[float]) -> ImageVerdict:
-        """The verdict on an image at these distances, which raises as `evaluate` does."""
+        """The verdict on an image judged by these distances, which raises as `evaluate` does."""
         return decide(self.evaluate(distances), self.names, self.decision, self.alternative)
 
     def control_distance(self, control: Control, name: str, steps: int) -> float:

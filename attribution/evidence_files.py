@@ -69,6 +69,7 @@ def write_projection(case: Path, key: str, target: np.ndarray, candidate: Candid
         projection_sha256=file_sha256(case / paths["projection"]),
         history=[[float(step), round(distance, 6)] for step, distance in projection.history],
         checkpoints=[[float(steps), distance] for steps, distance in projection.checkpoints],
+        lpips_expected=None,
         **paths,
     )
     return asdict(evidence)

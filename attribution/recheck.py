@@ -232,7 +232,9 @@ def _evidence_problems(image: ImageReport, facts: CaseFacts, again: Again, where
 
 
 def _without_ratios(row: CandidateEvidence) -> CandidateEvidence:
-    return replace(row, p_value_generated=None, log10_lr_unbounded=None, log10_lr=None, log10_lr_bounds=None)
+    return replace(
+        row, p_value_generated=None, log10_lr_unbounded=None, log10_lr=None, log10_lr_bounds=None, lpips_expected=None
+    )
 
 
 def _suspect(image: ImageReport, facts: CaseFacts) -> tuple[Suspect, list[Stratum]]:

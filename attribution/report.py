@@ -26,7 +26,7 @@ class CandidateEvidence:
     Distances are LPIPS at min(resolution, 256)^2; log10_lr is bounded by log10_lr_bounds [lo, hi]. Without calibration,
     p_value_generated and the likelihood ratios are None. projection, resynthesis and difference are paths inside the
     case directory; history holds [step, LPIPS] pairs of the optimisation, coarse to the eye; checkpoints [steps, LPIPS]
-    pairs where a stopping rule looked at it.
+    pairs where a stopping rule looked at it. lpips_expected: after all steps, where the search ended before them.
     """
 
     name: str
@@ -49,6 +49,12 @@ class CandidateEvidence:
     target: str
     history: list[list[float]]
     checkpoints: list[list[float]] = field(default_factory=list)
+    lpips_expected: float | None = None
+
+    @property
+    def judged(self) -> float:
+        """The distance by which the image is judged."""
+        return self.lpips if self.lpips_expected is None else self.lpips_expected
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from math import cos, inf, pi
 MOST_STEPS = 1_000_000  # the losses of all steps are kept
 CHECKPOINT_SHARES = (0.1, 0.2, 0.35, 0.5)  # of the steps: where a search's distance is measured on the way
 DEFAULT_STEPS = 100
+ENCODED_STEPS = 30  # by default, where all searches begin at an encoder's w
 PAPER_STEPS = 1000
 
 
@@ -45,9 +46,14 @@ class ProjectionConfig:
         return tuple(sorted({round(share * self.steps) for share in CHECKPOINT_SHARES} - {0, self.steps}))
 
 
-def steps_of(method: str, asked: int | None) -> int:
-    """The steps that were asked for, or the method's: "paper" has Appendix D's 1000, "default" a tenth of them."""
-    return asked if asked is not None else PAPER_STEPS if method == "paper" else DEFAULT_STEPS
+def steps_of(method: str, asked: int | None, encoded: bool) -> int:
+    """The steps that were asked for, or the method's: "paper" has Appendix D's 1000, "default" a tenth of them or less.
+
+    encoded: every candidate has an encoder.
+    """
+    if asked is not None:
+        return asked
+    return PAPER_STEPS if method == "paper" else ENCODED_STEPS if encoded else DEFAULT_STEPS
 
 
 def require_method(method: str, has_encoder: bool) -> None:

@@ -95,8 +95,11 @@ def for_lpips(images: Tensor) -> Tensor:
     return F.interpolate(images, size=(LPIPS_RESOLUTION, LPIPS_RESOLUTION), mode="area")
 
 
-def begin(searcher: Searcher, targets: Tensor, seeds: Sequence[int]) -> "Batch":
-    """The searches before the first step; all random draws of an image come from a generator with its seed."""
+def begin(searcher: Searcher, targets: Tensor, seeds: Sequence[int], features: list[Tensor] | None = None) -> "Batch":
+    """The searches before the first step; all random draws of an image come from a generator with its seed.
+
+    features: a batch's of the same targets, where there is one.
+    """
     G, config = searcher.G, searcher.config
     counts = layer_resolutions([layer.resolution for layer in G.synthesis.layers])
     noisy_steps = sum(w_noise_strength(step, config, 1) > 0 for step in range(config.steps))
@@ -107,7 +110,7 @@ def begin(searcher: Searcher, targets: Tensor, seeds: Sequence[int]) -> "Batch":
         w_noise = torch.randn(noisy_steps, G.w_dim, generator=rng, dtype=targets.dtype).to(targets.device)
         w = searcher.statistics.mean.to(targets)[0]
         states.append(SearchState(target, seed, w, maps, (), w_noise, 0.0, targets.new_zeros(0)))
-    batch = Batch(searcher, states)
+    batch = Batch(searcher, states, features)
     batch.states = [replace(state, start=found.lpips) for state, found in zip(states, batch.render(), strict=True)]
     if searcher.encoder is not None:
         batch.w.data.copy_(searcher.encoder(batch.targets))
@@ -120,15 +123,16 @@ class Batch:
 
     Filled up to a multiple of TOGETHER: the search amplifies rounding, and this keeps a projection the same to the bit
     in every batch, where the libraries allow it. states: as they came in; `present_states` gives them as they are now.
-    step: how many steps the searches have taken.
+    features: LPIPS's of the targets, filled up likewise, from another generator's batch of them. step: how many steps
+    the searches have taken.
     """
 
-    def __init__(self, searcher: Searcher, states: Sequence[SearchState]):
+    def __init__(self, searcher: Searcher, states: Sequence[SearchState], features: list[Tensor] | None = None):
         self.searcher, self.states = searcher, list(states)
         filled = [*states, *[states[0]] * (-len(states) % searcher.multiple)]
         self.working = torch.bfloat16 if searcher.config.precision == "bf16" else None
         self.targets = torch.stack([state.target for state in filled])
-        self.features = searcher.lpips.features(for_lpips(self.targets))
+        self.features = features or searcher.lpips.features(for_lpips(self.targets))
         self.working_features = [f.to(self.working) for f in self.features] if self.working else self.features
         self.w_noise = torch.stack([state.w_noise for state in filled])
         self.w = torch.stack([state.w for state in filled]).requires_grad_()

@@ -27,16 +27,17 @@ def projection_settings(
     precision: str | None,
     seed: int | None,
     batch_size: int,
+    encoded: bool,
 ) -> ProjectionSettings:
     """The calibration's settings where one is given, else those asked for; None takes the default.
 
-    Raises ValueError for a setting that differs from the calibration's.
+    encoded: every candidate has an encoder. Raises ValueError for a setting that differs from the calibration's.
     """
     if method == "paper" and steps is None:
         steps = PAPER_STEPS
     asked = {"steps": steps, "lpips": lpips, "precision": precision, "seed": seed}
     if calibration is None:
-        config = ProjectionConfig(steps=steps_of(method, steps), precision=precision or "fp32")
+        config = ProjectionConfig(steps=steps_of(method, steps, encoded), precision=precision or "fp32")
         return ProjectionSettings(config, lpips=lpips or "vgg", seed=seed or 0, batch_size=batch_size)
     for name, value in asked.items():
         if value is not None and value != calibration.projection[name]:

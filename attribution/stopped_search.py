@@ -55,9 +55,12 @@ def search_window(
     states: dict[str, dict[int, SearchState]] = {name: {} for name in searchers}
     running = list(range(len(images)))
     for place, until in enumerate([*watch.checkpoints, steps]):
-        for name, searcher in searchers.items():
-            for members in (running[i : i + batch_size] for i in range(0, len(running), batch_size)):
-                batch = _batch(name, searcher, members, images, states[name])
+        for members in (running[i : i + batch_size] for i in range(0, len(running), batch_size)):
+            features: dict[int, list[Tensor]] = {}  # of the targets, by resolution: candidates share them
+            for name, searcher in searchers.items():
+                known = features.get(searcher.G.resolution)
+                batch = _batch(name, searcher, members, images, states[name], known)
+                features[searcher.G.resolution] = batch.features
                 batch.advance(until, watch.checkpoints, partial(count_images, on_step, len(members)))
                 for i, projection in zip(members, results(batch), strict=True):
                     found[i][name] = projection
@@ -83,9 +86,15 @@ def count_images(on_step: Callable[[int], None], images: int, _: int) -> None:
 
 
 def _batch(
-    name: str, searcher: Searcher, members: Sequence[int], images: Sequence[Wanted], states: Mapping[int, SearchState]
+    name: str,
+    searcher: Searcher,
+    members: Sequence[int],
+    images: Sequence[Wanted],
+    states: Mapping[int, SearchState],
+    features: list[Tensor] | None,
 ) -> Batch:
     """A batch of these images, at the beginning or where they are."""
     if members[0] in states:
-        return Batch(searcher, [states[i] for i in members])
-    return begin(searcher, torch.stack([images[i].targets[name] for i in members]), [images[i].seed for i in members])
+        return Batch(searcher, [states[i] for i in members], features)
+    targets = torch.stack([images[i].targets[name] for i in members])
+    return begin(searcher, targets, [images[i].seed for i in members], features)

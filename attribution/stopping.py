@@ -2,9 +2,11 @@
 
 A rule is fitted to a calibration's own images and reads nothing but one image's distances to all candidates at one
 checkpoint, so that neither the batch nor the order of images matters. All candidates' searches for an image stop
-together. Everything else of the calibration is then fitted to the distances at which the rule stopped its images.
+together. An image that stopped is judged by the distances that are then expected after all steps, for distances after 3
+steps and after 30 are not comparable. Everything else of the calibration is fitted to its own images' in the same way.
 """
 
+import math
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attribution.evidence import DecisionSettings
-from attribution.fitting import fit
+from attribution.fitting import fit, log_distances
 from attribution.likelihood import Floats, LogisticCalibrator, cross_fit, folds_of
 from attribution.scores import ScoreSet, Unit
 from attribution.threshold import clopper_pearson_upper, smallest_n
@@ -28,12 +30,14 @@ FOLDS = 5
 class StoppingCheckpoint:
     """After `steps` steps an image stops whose findings are at least `clarity`; None: none stops here.
 
-    logistic: fitted to the distances at this checkpoint. stopped, changed: of the calibration images, judged by fits
-    without them, how many stop here, and how many of those would have had another verdict at the end.
+    logistic: fitted to the distances at this checkpoint. forecast: by candidate (a, b) of ln d_end = a + b ln d_here,
+    least squares over the calibration images. stopped, changed: of these, judged by fits without them, how many stop
+    here, and how many of those would have had another verdict at the end.
     """
 
     steps: int
     logistic: LogisticCalibrator
+    forecast: tuple[tuple[float, float], ...]
     clarity: float | None
     stopped: int
     changed: int
@@ -41,6 +45,11 @@ class StoppingCheckpoint:
     def clarity_of(self, distances: ArrayLike) -> Floats:
         """Distances [n, K] here -> [n], log10 of how many times likelier the likeliest hypothesis is than the next."""
         return clarity(self.logistic.log10_lr(distances))
+
+    def expected(self, distances: Sequence[float]) -> tuple[float, ...]:
+        """Distances [K] here -> those expected after all steps [K]."""
+        logs = log_distances(distances).tolist()
+        return tuple(math.exp(a + b * x) for (a, b), x in zip(self.forecast, logs, strict=True))
 
     def stops(self, distances: Sequence[float]) -> bool:
         """Whether an image at these distances [K] stops."""
@@ -69,10 +78,16 @@ class StoppingRule:
         reached = zip(self.checkpoints, distances, strict=False)
         return next((place for place, (checkpoint, d) in enumerate(reached) if checkpoint.stops(d)), None)
 
+    def expected(self, distances: Sequence[float], steps: int) -> tuple[float, ...]:
+        """Distances [K] after so many steps -> those expected after all; themselves where that is no checkpoint."""
+        here = next((checkpoint for checkpoint in self.checkpoints if checkpoint.steps == steps), None)
+        return here.expected(distances) if here else tuple(distances)
+
     def apply(self, unit: Unit) -> Unit:
-        """A calibration image with the distances at which it stops."""
+        """A calibration image with the distances by which it is judged."""
         place = self.first_stop(unit.checkpoints)
-        return replace(unit, distances=unit.full if place is None else unit.checkpoints[place])
+        judged = unit.full if place is None else self.checkpoints[place].expected(unit.checkpoints[place])
+        return replace(unit, distances=judged)
 
 
 def without_checkpoints(unit: Unit) -> Unit:
@@ -108,7 +123,8 @@ def fit_stopping(
     fewest = min(len(units) for units in (scores.real, *scores.generated))
     if remaining < smallest_n(1, decision.alpha, decision.delta) or fewest < 2 * FOLDS:
         return None
-    final = _cross_fitted_verdicts(scores.map(_after_all), fold, decision, names, alternative)
+    ended = scores.map(_after_all)
+    final = _cross_fitted_verdicts(ended, fold, decision, names, alternative)
     running = np.ones(len(fold), dtype=bool)
     checkpoints, stopped, changed = [], 0, 0
     for place, count in enumerate(steps):
@@ -119,10 +135,19 @@ def fit_stopping(
         stopping = running & (clear >= least) if least is not None else np.zeros_like(running)
         logistic = LogisticCalibrator.fit(here.distances, here.labels)
         found = int(stopping.sum()), int(other[stopping].sum())
-        checkpoints.append(StoppingCheckpoint(count, logistic, least, *found))
+        ahead = forecast(here.distances, ended.distances)
+        checkpoints.append(StoppingCheckpoint(count, logistic, ahead, least, *found))
         running &= ~stopping
         stopped, changed = stopped + found[0], changed + found[1]
     return StoppingRule(tuple(checkpoints), len(fold)) if stopped else None
+
+
+def forecast(here: Floats, ended: Floats) -> tuple[tuple[float, float], ...]:
+    """Distances [n, K] at a checkpoint and after all steps -> by candidate (a, b) of ln d_end = a + b ln d_here."""
+    x, y = log_distances(here), log_distances(ended)
+    varying = x.var(axis=0)
+    slope = np.where(varying > 0, ((x - x.mean(0)) * (y - y.mean(0))).mean(0) / np.where(varying > 0, varying, 1), 1.0)
+    return tuple(zip((y.mean(0) - slope * x.mean(0)).tolist(), slope.tolist(), strict=True))
 
 
 def _after_all(unit: Unit) -> Unit:

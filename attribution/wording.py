@@ -115,7 +115,8 @@ def stopping_statement(place: int | None, rule: "StoppingRule", steps: int) -> s
     return (
         f"The searches stopped after {checkpoint.steps} of {steps} steps, where one explanation was already at least "
         f"{times(checkpoint.clarity or 0)} times likelier than any other: of {stopped} calibration images that were "
-        f"this clear by then, {stopped - changed} have the same verdict after all steps."
+        f"this clear by then, {stopped - changed} have the same verdict after all steps. The image is judged by the "
+        "distances to be expected after all steps, from how those of the calibration's images went on."
     )
 
 

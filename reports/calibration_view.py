@@ -67,7 +67,7 @@ class CalibrationView:
     def closeness(self, evidence: CandidateEvidence) -> float:
         """(median - ln d) / MAD over the candidate's own images: the score T is the largest of these."""
         k, fitted = self.names.index(evidence.name), self.summary["fitted"]
-        return (fitted["medians"][k] - float(log_distances(evidence.lpips))) / fitted["mads"][k]
+        return (fitted["medians"][k] - float(log_distances(evidence.judged))) / fitted["mads"][k]
 
     def threshold_distance(self, name: str) -> float:
         """The distance to the candidate below which an image is flagged."""

@@ -38,11 +38,11 @@ class Plots:
         if known is None:
             raise ValueError("histogram: found no calibration, expected one")
         threshold, name = known.threshold_distance(evidence.name), evidence.name
-        distances = [c.lpips for image in self.images for c in image.candidates if c.name == name]
+        distances = [c.judged for image in self.images for c in image.candidates if c.name == name]
         back, behind = self._backdrop(
             ("histogram", name), lambda: histogram_backdrop(known.classes(name), self.metric, [*distances, threshold])
         )
-        return histogram_figure(back, behind, self.metric, evidence.lpips, threshold)
+        return histogram_figure(back, behind, self.metric, evidence.judged, threshold)
 
     def ladder(self, candidates: Sequence[CandidateEvidence]) -> Markup | None:
         """The verbal scale with every candidate, the first strong; None where it has no likelihood ratio."""

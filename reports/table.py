@@ -15,6 +15,7 @@ COLUMNS: dict[str, type] = {
     **{"verdict": str, "verdict_candidate": str, "verdict_group": str, "statement": str, "error": str, "truth": str},
     **{"score": float, "threshold": float, "p_value_real": float, "log10_margin": float},
     **{"candidate": str, "candidate_sha256": str, "lpips": float, "lpips_start": float, "mse": float, "ssim": float},
+    "lpips_expected": float,
     **{"p_value_generated": float, "log10_lr_unbounded": float, "log10_lr": float},
     **{"log10_lr_low": float, "log10_lr_high": float, "seed": int, "steps": int},
 }
@@ -47,6 +48,7 @@ def _of_candidate(row: CandidateEvidence, hashes: dict[str, str]) -> dict[str, A
     same = (
         "lpips",
         "lpips_start",
+        "lpips_expected",
         "mse",
         "ssim",
         "p_value_generated",

@@ -96,7 +96,7 @@ def _view_image(
             f"image {image.path}: found verdict {image.verdict.code!r}, expected one of {', '.join(VERDICTS)}"
         )
     known = calibration if image.score is not None else None  # outside its strata a calibration says nothing
-    ordered = sorted(image.candidates, key=lambda c: known.closeness(c) if known else -c.lpips, reverse=True)
+    ordered = sorted(image.candidates, key=lambda c: known.closeness(c) if known else -c.judged, reverse=True)
     best = ordered[0] if ordered else None
     sides = [c.resolution for c in report.candidates] if best else [image.width or 0, image.height or 0]
     return ImageView(

@@ -115,6 +115,7 @@ def evidence(name: str, distance: float, paths: dict[str, str], key: str, steps:
         projection_sha256=sha256(f"projection {key} {name}"),
         history=decay,
         checkpoints=[],
+        lpips_expected=None,
         **paths,
     )
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from attribution.projector import project
-from attribution.schedules import ProjectionConfig
+from attribution.schedules import ProjectionConfig, steps_of
 from generator import LPIPS, load_generator
 from generator.encoder import load_encoder
 from generator.files import file_sha256
@@ -64,6 +64,13 @@ def test_a_calibration_knows_its_encoders(world: Path, tmp_path: Path, run: Run)
     assert report["run"]["settings"]["encoders"] == dict(zip("ab", known, strict=True))
     assert report["run"]["controls_hold"] is True
     assert len(report["images"]) == 2
+
+
+def test_steps_are_those_asked_for_or_the_methods_and_fewer_where_all_searches_begin_at_an_encoders_w() -> None:
+    assert steps_of("default", None, encoded=False) == 100
+    assert steps_of("default", None, encoded=True) == 30
+    assert steps_of("paper", None, encoded=False) == 1000
+    assert steps_of("default", 7, encoded=True) == steps_of("paper", 7, encoded=False) == 7
 
 
 @pytest.mark.parametrize(

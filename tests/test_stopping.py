@@ -72,6 +72,21 @@ def test_nothing_stops_where_early_distances_say_nothing() -> None:
     assert fitted((3.0,)) is None
 
 
+def test_an_image_that_stops_is_judged_by_the_line_through_the_calibration_images() -> None:
+    scores = with_checkpoints(score_set(150, "c", 2.0), (0.2,))
+    scores = scores.map(lambda u: replace(u, checkpoints=(tuple(3 * d**0.5 for d in u.checkpoints[0]),)))
+    rule = fit_stopping(scores, STEPS[:1], FEW, "ab", "it is real", 0)
+    assert rule is not None
+    stopped = next(unit for unit in scores.units if rule.first_stop(unit.checkpoints) == 0)
+    for k, expected in enumerate(rule.apply(stopped).distances):
+        here = np.log([unit.checkpoints[0][k] for unit in scores.units])
+        line = np.polyfit(here, np.log([unit.full[k] for unit in scores.units]), 1)
+        assert np.log(expected) == pytest.approx(np.polyval(line, np.log(stopped.checkpoints[0][k])), rel=1e-9)
+    going_on = next(unit for unit in scores.units if rule.first_stop(unit.checkpoints) is None)
+    assert rule.apply(going_on).distances == going_on.full
+    assert rule.expected((0.2, 0.3), 20) == (0.2, 0.3)
+
+
 def test_few_images_give_no_rule() -> None:
     assert fitted((0.01,), n=60) is None  # four fifths of them are fewer than alpha = 5 % needs
 
@@ -288,6 +303,10 @@ def test_a_case_says_where_and_why_each_search_ended(world: Path) -> None:
         distances = list(zip(*([d for _, d in row["checkpoints"]] for row in rows), strict=True))
         place = rule.first_stop(distances)
         assert stopping["steps"] == (TOTAL if place is None else rule.steps[place])
+        assert all((row["lpips_expected"] is None) == (place is None) for row in rows)
+        assert (
+            calibration.decide([row["lpips_expected"] or row["lpips"] for row in rows]).code == image["verdict"]["code"]
+        )
         assert f"after {stopping['steps']} of" in stopping["statement"] or "took all 10 steps" in stopping["statement"]
         ended.add(stopping["steps"])
     assert min(ended) < TOTAL
@@ -315,7 +334,7 @@ def test_an_image_alone_stops_where_it_stops_among_others(world: Path) -> None:
     assert [row["lpips"] for row in alone["candidates"]] == [row["lpips"] for row in among["candidates"]]
 
 
-@pytest.mark.parametrize("field", ["steps", "checkpoints", "statement", "clarity"])
+@pytest.mark.parametrize("field", ["steps", "checkpoints", "expected", "statement", "clarity"])
 def test_verify_finds_an_edit_of_where_a_search_ended(world: Path, tmp_path: Path, field: str, capsys) -> None:
     shutil.copytree(world / "case", tmp_path / "case")
     assert run("verify", tmp_path / "case") == 0
@@ -324,6 +343,9 @@ def test_verify_finds_an_edit_of_where_a_search_ended(world: Path, tmp_path: Pat
     place = report.images.index(image)
     if field == "steps":
         image = replace(image, candidates=[replace(row, steps=row.steps + 1) for row in image.candidates])
+    elif field == "expected":
+        rows = [replace(row, lpips_expected=0.9 * row.judged) for row in image.candidates]
+        image = replace(image, candidates=rows)
     elif field == "checkpoints":
         rows = [replace(r, checkpoints=[[s, d * 1.5] for s, d in r.checkpoints]) for r in image.candidates]
         image = replace(image, candidates=rows)
@@ -347,7 +369,9 @@ def test_verify_finds_an_edit_of_where_a_search_ended(world: Path, tmp_path: Pat
         (lambda c: c["stopping"]["checkpoints"].reverse(), "expected ascending ones"),
         (lambda c: c["stopping"]["checkpoints"][0].update(clarity="x"), "stopping.checkpoints.0.clarity"),
         (lambda c: c["stopping"]["checkpoints"][0].update(changed=10**6), "stopping.checkpoints.0.changed"),
-        (lambda c: c["stopping"]["checkpoints"][-1].update(clarity=0.0), "where the rule stops it"),
+        (lambda c: c["stopping"]["checkpoints"][-1].update(clarity=0.0), "by which the rule judges it"),
+        (lambda c: c["stopping"]["checkpoints"][0]["forecast"][1].reverse(), "checkpoints.0.forecast: found"),
+        (lambda c: c["stopping"]["checkpoints"][0].update(forecast=[[0, 1]]), "two numbers for each candidate"),
         (lambda c: c["scores"]["calibration"]["real"][0].update(checkpoints=[]), "at 0 checkpoints, expected 4"),
         (lambda c: c["scores"]["calibration"]["real"][0].update(full=[0.1]), "scores.calibration.real.0.full"),
         (lambda c: c["validation"]["stopping"]["real"].update(same_verdict=41), "stopping.real.same_verdict"),

@@ -1,12 +1,11 @@
-"""The trade-off's tables and curve on simulated calibrations and studies."""
+"""The trade-off's table and curve on a simulated calibration, and the comparison of methods on simulated verdicts."""
 
-import json
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.benchmarks.trade_off import curve, curve_figure, curve_table, methods_table
+from tests.benchmarks.methods import Examined, tables
+from tests.benchmarks.trade_off import curve, curve_figure, curve_table
 from tests.simulated_scores import score_set
 from tests.test_stopping import calibrated, with_checkpoints
 
@@ -23,21 +22,18 @@ def test_the_curve_goes_from_the_first_checkpoint_to_all_steps() -> None:
     assert len(svg.findall(".//{http://www.w3.org/2000/svg}circle")) == 8
 
 
-def test_studies_of_the_same_images_are_compared(tmp_path: Path) -> None:
-    def study(name: str, verdicts: list[str], steps: int) -> Path:
-        units = [
-            {"name": f"{i}.png", "truth": "a" if i < 2 else "real", "verdict": v, "steps": steps}
-            for i, v in enumerate(verdicts)
-        ]
-        (tmp_path / name).mkdir()
-        content = {"units": units, "separations": [{"auc": 0.99}]}
-        (tmp_path / name / "separation.json").write_text(json.dumps(content))
-        return tmp_path / name
+def test_methods_are_compared_on_the_same_images() -> None:
+    def examined(steps: int, distances: list[float], verdicts: list[str]) -> dict[str, Examined]:
+        truths = ["emoji-a", "emoji-a", "real", "real", "emoji-b"]
+        found = zip(truths, distances, verdicts, strict=True)
+        return {f"{t}/{i}.png": Examined(t, d, v, steps) for i, (t, d, v) in enumerate(found)}
 
-    default = study("default", ["SUPPORTS", "INCONCLUSIVE", "NOT_SUPPORTED"], 12)
-    paper = study("paper", ["SUPPORTS", "SUPPORTS", "NOT_SUPPORTED"], 1000)
-    table = methods_table(default, paper)
-    assert "| default | 12.0 | 0.9900 | INCONCLUSIVE 1, SUPPORTS 1 | NOT_SUPPORTED 1 |" in table
-    assert table.endswith("Equal verdicts: 2 of 3.")
-    with pytest.raises(ValueError, match="found different images"):
-        methods_table(default, study("other", ["SUPPORTS"], 9))
+    paper = examined(1000, [0.01, 0.02, 0.3, 0.4, 0.1], ["SUPPORTS", "SUPPORTS", *["NOT_SUPPORTED"] * 3])
+    default = examined(30, [0.1, 0.35, 0.3, 0.4, 0.2], ["SUPPORTS", "INCONCLUSIVE", *["NOT_SUPPORTED"] * 3])
+    header, _, first, last = tables({"default": default, "paper": paper}, {"default": 1.5}).splitlines()
+    assert header.startswith("| method | mean steps | s an image | AUC A vs real | AUC A vs B |")
+    assert first.startswith("| default | 30.0 | 1.50 | 0.7500 | 0.5000 | 0.2250 | 0.3500 | 0.2000 |")
+    assert first.endswith("| INCONCLUSIVE 1, SUPPORTS 1 | NOT_SUPPORTED 2 | NOT_SUPPORTED 1 | 4 of 5 |")
+    assert last.startswith("| paper | 1000.0 | – | 1.0000 | 1.0000 |") and last.endswith("| 5 of 5 |")
+    with pytest.raises(ValueError, match="found default with other images"):
+        tables({"default": {}, "paper": paper}, {})

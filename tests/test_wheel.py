@@ -89,6 +89,8 @@ def test_every_file_beside_the_modules_is_in_the_wheel(wheel):
         "generator/weights/lpips_alexnet.safetensors",
         "generator/models/emoji-a.safetensors",
         "generator/models/emoji-b.safetensors",
+        "generator/models/emoji-a.encoder.safetensors",
+        "generator/models/emoji-b.encoder.safetensors",
         "attribution/demo/calibration.json",
     ],
 )

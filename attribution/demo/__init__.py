@@ -1,4 +1,4 @@
-"""The bundled demonstration: 16 suspects of known origin, two generators and their calibration."""
+"""The bundled demonstration: 16 suspects of known origin, two generators, their encoders and calibration."""
 
 import json
 from pathlib import Path
@@ -15,6 +15,11 @@ NAMES = ("emoji-a", "emoji-b")
 def demo_candidates() -> dict[str, Path]:
     """The bundled generators by name."""
     return {name: MODELS / f"{name}.safetensors" for name in NAMES}
+
+
+def demo_encoders() -> dict[str, Path]:
+    """The bundled generators' encoders, at whose w the searches begin, by the generator's name."""
+    return {name: MODELS / f"{name}.encoder.safetensors" for name in NAMES}
 
 
 def demo_calibration() -> Calibration:

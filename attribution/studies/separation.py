@@ -174,8 +174,11 @@ def _unit(
     distances = {name: record["lpips"] for name, record in records.items()}
     verdict = None
     if calibration is not None:
-        by_hash = {c.sha256: distances[c.name] for c in into}
-        verdict = calibration.decide([by_hash[known.sha256] for known in calibration.candidates]).code
+        by_hash = {c.sha256: c.name for c in into}
+        known = [by_hash[candidate.sha256] for candidate in calibration.candidates]
+        judged = calibration.judged([distances[name] for name in known], records[known[0]]["steps"])
+        distances = dict(zip(known, judged, strict=True))
+        verdict = calibration.decide(judged).code
     first = records[into[0].name]
     return SeparationUnit(truth, image.name, image.source, distances, first["autocorrelation"], verdict, first["steps"])
 

@@ -1,10 +1,11 @@
 """The default method against the paper's 1000 steps, each with its own calibration, on the same images of emoji-a.
 
-    python -m tests.benchmarks.methods --out FOLDER --run NAME="OPTIONS OF calibrate" ... [--jpeg 75] [--markdown FILE]
+    python -m tests.benchmarks.methods --out FOLDER --run NAME="OPTIONS OF calibrate" ... [--jpeg 75] [--time]
 
 Known images: 32 of emoji-a and 32 real ones, of 32 sources, calibrate; examined are 64 of emoji-a, 64 real ones of
-other sources, and 64 of emoji-b, which no calibration knows. --jpeg: all are compressed to that quality first. Killed,
-the same command goes on. The first NAME is compared with the last. For example
+other sources, and 64 of emoji-b, which no calibration knows. --jpeg: all are compressed to that quality first. --time:
+search for a batch of them again with each method, which needs an idle machine. Killed, the same command goes on. Every
+NAME is compared with the last. For example
 
     --run default="--encoder emoji-a=generator/models/emoji-a.encoder.safetensors" --run paper="--method paper --full"
 """
@@ -15,8 +16,9 @@ import json
 import shlex
 import subprocess
 import sys
+import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +26,15 @@ from PIL import Image
 
 from attribution import load_calibration
 from attribution.demo import demo_candidates
+from attribution.projector import latent_statistics, project
 from attribution.scores import one_per_source
+from attribution.settings import settings_of
 from attribution.threshold import auc
-from generator import load_generator
+from generator import LPIPS, load_generator
+from generator.allocation import keep_freed_memory
+from generator.encoder import load_encoder
 from generator.files import write_atomically
-from generator.images import encode_png
+from generator.images import encode_png, to_unit
 from generator.imagesets import open_image_set
 from generator.sampling import derive_seed, sample_images
 
@@ -38,6 +44,7 @@ TO_CALIBRATE, TO_EXAMINE = 32, 64
 DECISION = ("--alpha", "0.1", "--lambda", "1")  # 29 sources are the fewest that this rate can be set with
 EXAMINED = "emoji-a"
 ANOTHER = "emoji-b"
+BATCH, TIMED_STEPS = 16, 60
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ def run(images: Path, out: Path, options: list[str]) -> None:
     share = str(TO_EXAMINE / (TO_CALIBRATE + TO_EXAMINE))
     if not calibration.exists():
         latentprint("calibrate", *candidate, *known, "--validation", share, *DECISION, *options, "--out", calibration)
-    encoder = [word for i, word in enumerate(options) if "--encoder" in options[max(0, i - 1) : i + 1]]
+    encoder = ["--encoder", *options[options.index("--encoder") + 1 :][:1]] if "--encoder" in options else []
     if not (case / "report.json").exists():
         latentprint("attribute", images / ANOTHER, *candidate, *encoder, "--calibration", calibration, "--out", case)
 
@@ -106,15 +113,35 @@ def examined(out: Path) -> dict[str, Examined]:
             verdict = calibration.decide(unit.distances).code
             found[f"{truth}/{unit.name}"] = Examined(truth, unit.distances[0], verdict, steps)
     for image in json.loads((out / "case" / "report.json").read_text())["images"]:
-        distance, steps = image["candidates"][0]["lpips"], image["stopping"]["steps"]
-        found[f"{ANOTHER}/{Path(image['path']).name}"] = Examined(ANOTHER, distance, image["verdict"]["code"], steps)
+        row = image["candidates"][0]
+        distance = row["lpips"] if row["lpips_expected"] is None else row["lpips_expected"]
+        name, verdict = f"{ANOTHER}/{Path(image['path']).name}", image["verdict"]["code"]
+        found[name] = Examined(ANOTHER, distance, verdict, row["steps"])
     return found
 
 
-def tables(methods: dict[str, dict[str, Examined]]) -> str:
-    """Steps and AUC's, verdicts by truth, and how many verdicts are those of the last method."""
+def seconds_a_step(images: Path, out: Path, encoder: Path | None) -> float:
+    """Wall time of a step and image, measured on BATCH images of the other generator."""
+    settings = settings_of(load_calibration(out / "calibration.json"), BATCH)
+    files = sorted((images / ANOTHER).glob("*.png"))[:BATCH]
+    targets = to_unit(np.stack([np.asarray(Image.open(path).convert("RGB")) for path in files]))
+    G, lpips = load_generator(demo_candidates()[EXAMINED]), LPIPS(settings.lpips)
+    config = replace(settings.config, steps=min(settings.config.steps, TIMED_STEPS))
+    start = load_encoder(encoder).encoder if encoder else None
+    statistics = latent_statistics(G)
+    started = time.perf_counter()
+    project(G, targets, config=config, lpips=lpips, seeds=range(BATCH), statistics=statistics, encoder=start)
+    return (time.perf_counter() - started) / config.steps / BATCH
+
+
+def tables(methods: dict[str, dict[str, Examined]], seconds: dict[str, float]) -> str:
+    """Steps and AUC's, verdicts by truth, and how many verdicts are those of the last method.
+
+    seconds: of an image, by method, where they were measured.
+    """
     truths = (EXAMINED, "real", ANOTHER)
-    header = ["method", "mean steps", "AUC A vs real", "AUC A vs B", *(f"mean distance, {t}" for t in truths)]
+    header = ["method", "mean steps", "s an image", "AUC A vs real", "AUC A vs B"]
+    header += [f"mean distance, {t}" for t in truths]
     header += [*(f"verdicts, {t}" for t in truths), "as the last"]
     rows = [header, ["---"] * len(header)]
     last = list(methods.values())[-1]
@@ -127,7 +154,8 @@ def tables(methods: dict[str, dict[str, Examined]]) -> str:
         same = sum(found[key].verdict == last[key].verdict for key in last)
         steps = np.mean([e.steps for e in found.values()])
         numbers = [f"{auc(of[EXAMINED], of[t]):.4f}" for t in truths[1:]] + [f"{-of[t].mean():.4f}" for t in truths]
-        rows.append([name, f"{steps:.1f}", *numbers, *cells, f"{same} of {len(last)}"])
+        taken = f"{seconds[name]:.2f}" if name in seconds else "–"
+        rows.append([name, f"{steps:.1f}", taken, *numbers, *cells, f"{same} of {len(last)}"])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -137,16 +165,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--run", action="append", required=True, metavar="NAME=OPTIONS")
     parser.add_argument("--jpeg", type=int)
+    parser.add_argument("--time", action="store_true")
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
+    keep_freed_memory()
     images = options.out / "images"
     if not (images / ANOTHER / f"{TO_EXAMINE - 1:03d}.png").exists():
         write_images(images, options.jpeg)
-    methods = {}
-    for name, _, words in (text.partition("=") for text in options.run):
-        run(images, options.out / name, shlex.split(words))
-        methods[name] = examined(options.out / name)
-    text = tables(methods)
+    methods, seconds = {}, {}
+    for name, _, text in (text.partition("=") for text in options.run):
+        words, out = shlex.split(text), options.out / name
+        run(images, out, words)
+        methods[name] = examined(out)
+        if options.time:
+            encoder = Path(words[words.index("--encoder") + 1].partition("=")[2]) if "--encoder" in words else None
+            steps = float(np.mean([e.steps for e in methods[name].values()]))
+            seconds[name] = steps * seconds_a_step(images, out, encoder)
+    text = tables(methods, seconds)
     print(text)
     if options.markdown:
         write_atomically(options.markdown, (text + "\n").encode())

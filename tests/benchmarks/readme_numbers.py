@@ -80,12 +80,10 @@ def model_table(metrics: dict[str, dict[str, float]]) -> str:
             path = ROOT / f"tests/data/{name}.safetensors"
         made = read_provenance(path)
         kimg, seconds = (made[what] + made.get("parent", {}).get(what, 0) for what in ("kimg", "seconds"))
-        augmented = f"{made['kimg']:.0f}" if made["training"].get("augment") else "0"
-        figures_said = [f"{figures['fd_vgg16']:.1f}", f"{figures['recall']:.3f}"]
-        rows.append([name, f"{kimg:.0f}", augmented, f"{seconds / 3600:.2f}", *figures_said])
-    return table(
-        ["generator", "kimg", "of them with ADA", "hours (one core)", "Fréchet distance, VGG16", "recall"], rows
-    )
+        figures_said = [f"{figures['fd_vgg16']:.1f}", f"{figures['kd_vgg16']:.3f}", f"{figures['recall']:.3f}"]
+        speed = f"{made['kimg'] * 1000 / made['seconds']:.0f}"
+        rows.append([name, f"{kimg:.0f}", f"{seconds / 3600:.1f}", speed, *figures_said])
+    return table(["generator", "kimg", "hours (one core)", "img/s", "FD-VGG16", "KD-VGG16", "recall"], rows)
 
 
 def replace_block(text: str, name: str, content: str) -> str:
@@ -97,7 +95,7 @@ def replace_block(text: str, name: str, content: str) -> str:
 
 
 def main(folder: Path) -> None:
-    """folder: holds demo/, study-*/, metrics-*.json and operators.md as `make calibration` leaves them."""
+    """folder: holds demo/, study-*/, metrics-*.json and tables as `make calibration` leaves them."""
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     studies = {
@@ -111,7 +109,8 @@ def main(folder: Path) -> None:
     text = replace_block(text, "demo", demo_table(json.loads((folder / "demo/report.json").read_text())))
     text = replace_block(text, "separation", separation_table(studies))
     text = replace_block(text, "models", model_table(metrics))
-    text = replace_block(text, "operators", (folder / "operators.md").read_text(encoding="utf-8").strip())
+    for name in ("operators", "methods", "trade-off"):
+        text = replace_block(text, name, (folder / f"{name}.md").read_text(encoding="utf-8").strip())
     write_atomically(readme, text.encode())
     print(f"{readme} (truths: {HERE / 'truth.json'})")
 

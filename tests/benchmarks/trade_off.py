@@ -1,16 +1,14 @@
-"""What stopping and fewer steps cost in separation and verdicts: the default method against the paper's.
+"""What stopping and fewer steps cost in separation and verdicts.
 
-    python -m tests.benchmarks.trade_off CALIBRATION [--studies DEFAULT PAPER] [--markdown FILE] [--figure FILE.svg]
+    python -m tests.benchmarks.trade_off CALIBRATION [--markdown FILE] [--figure FILE.svg]
 
 CALIBRATION: a file with a stopping rule, whose images' distances at its checkpoints give the curve: AUC on the
 validation images, and how many of them have the verdict that they have after all steps, where all searches end at that
-checkpoint (the calibration is fitted anew to the distances there). DEFAULT, PAPER: folders of `latentprint study
-separation` of the same images with either method, each with its own calibration. Nothing is projected.
+checkpoint (the calibration is fitted anew to the distances there). Nothing is projected. `methods.py` compares with the
+paper's 1000 steps.
 """
 
 import argparse
-import json
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,39 +114,18 @@ def curve_figure(points: list[Point]) -> str:
     )
 
 
-def methods_table(default: Path, paper: Path) -> str:
-    """The two studies side by side: steps, AUC, verdicts by truth, and how many verdicts are equal."""
-    folders = {"default": default, "paper": paper}
-    studies = {name: json.loads((path / "separation.json").read_text()) for name, path in folders.items()}
-    units = {name: {u["name"]: u for u in study["units"]} for name, study in studies.items()}
-    if units["default"].keys() != units["paper"].keys():
-        raise ValueError("--studies: found different images, expected the same in both")
-    pairs = [(units["default"][name], units["paper"][name]) for name in units["paper"]]
-    same = sum(a["verdict"] == b["verdict"] for a, b in pairs)
-    truths = list(dict.fromkeys(u["truth"] for u in studies["paper"]["units"]))
-    rows = [f"| method | mean steps | AUC's | {' | '.join(truths)} |", "| --- " * (3 + len(truths)) + "|"]
-    for name, study in studies.items():
-        found = " ".join(f"{s['auc']:.4f}" for s in study["separations"])
-        counts = [Counter(u["verdict"] for u in study["units"] if u["truth"] == truth) for truth in truths]
-        cells = [", ".join(f"{code} {n}" for code, n in sorted(c.items())) for c in counts]
-        steps = np.mean([u["steps"] for u in study["units"]])
-        rows.append(f"| {name} | {steps:.1f} | {found} | {' | '.join(cells)} |")
-    return "\n".join([*rows, "", f"Equal verdicts: {same} of {len(pairs)}."])
-
-
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("calibration", type=Path)
-    parser.add_argument("--studies", nargs=2, type=Path)
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     points = curve(load_calibration(options.calibration))
-    tables = [curve_table(points)] + ([methods_table(*options.studies)] if options.studies else [])
-    print("\n\n".join(tables))
+    table = curve_table(points)
+    print(table)
     if options.markdown:
-        write_atomically(options.markdown, ("\n\n".join(tables) + "\n").encode())
+        write_atomically(options.markdown, (table + "\n").encode())
     if options.figure:
         write_atomically(options.figure, curve_figure(points).encode())
 
