@@ -135,14 +135,14 @@ def seconds_a_step(images: Path, out: Path, encoder: Path | None) -> float:
 
 
 def tables(methods: dict[str, dict[str, Examined]], seconds: dict[str, float]) -> str:
-    """Steps and AUC's, verdicts by truth, and how many verdicts are those of the last method.
+    """Steps and AUC's, verdicts by truth, how many verdicts are those of the last method, and how many opposite ones.
 
     seconds: of an image, by method, where they were measured.
     """
     truths = (EXAMINED, "real", ANOTHER)
     header = ["method", "mean steps", "s an image", "AUC A vs real", "AUC A vs B"]
     header += [f"mean distance, {t}" for t in truths]
-    header += [*(f"verdicts, {t}" for t in truths), "as the last"]
+    header += [*(f"verdicts, {t}" for t in truths), "as the last", "opposite"]
     rows = [header, ["---"] * len(header)]
     last = list(methods.values())[-1]
     for name, found in methods.items():
@@ -151,11 +151,12 @@ def tables(methods: dict[str, dict[str, Examined]], seconds: dict[str, float]) -
         of = {t: np.array([-e.distance for e in found.values() if e.truth == t]) for t in truths}
         verdicts = [Counter(e.verdict for e in found.values() if e.truth == t) for t in truths]
         cells = [", ".join(f"{code} {n}" for code, n in sorted(counts.items())) for counts in verdicts]
-        same = sum(found[key].verdict == last[key].verdict for key in last)
+        pairs = [{found[key].verdict, last[key].verdict} for key in last]
+        same, opposite = sum(len(pair) == 1 for pair in pairs), pairs.count({"SUPPORTS", "NOT_SUPPORTED"})
         steps = np.mean([e.steps for e in found.values()])
         numbers = [f"{auc(of[EXAMINED], of[t]):.4f}" for t in truths[1:]] + [f"{-of[t].mean():.4f}" for t in truths]
         taken = f"{seconds[name]:.2f}" if name in seconds else "–"
-        rows.append([name, f"{steps:.1f}", taken, *numbers, *cells, f"{same} of {len(last)}"])
+        rows.append([name, f"{steps:.1f}", taken, *numbers, *cells, f"{same} of {len(last)}", str(opposite)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
