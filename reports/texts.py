@@ -102,7 +102,7 @@ TEXTS = {
     "resynthesis_short": "re-synthesis",
     "difference_short": "difference",
     "stands": "Where it stands <span>among the calibration's images, re-synthesised by {name}</span>",
-    "search": "How the search went <span>from the mean latent code on</span>",
+    "search": "How the search went <span>from where it began</span>",
     "noise": "Noise maps <span>found with {name}</span>",
     "noise_alt": "Noise maps of image {n} in {name}, {maps} tiles from coarse to fine",
     "noise_note": "One tile per layer, {sides} pixels a side; the middle 64 of larger ones. Grey is 0, black −3 and "
