@@ -57,13 +57,17 @@ def read_fields(content: Any) -> dict[str, Any]:
     scores = {part: _read_scores(content["scores"][part], names, f"scores.{part}") for part in PARTS}
     require_classes(names, scores["calibration"], scores["validation"])
     rule = read_stopping(content["stopping"], len(names), scores) if "stopping" in content else None
+    projection = _read_projection(content["projection"])
+    if rule and rule.steps[-1] >= projection["steps"]:
+        found = f"found a checkpoint after {rule.steps[-1]} steps"
+        raise ValueError(f"stopping.checkpoints: {found}, expected fewer than a search's {projection['steps']}")
     fitted = read_fitted(content["fitted"], content["lineages"], names)
     require_fitted(fitted, scores["calibration"], decision, names)
     expected = unreachable(fitted, [len(units) for units in scores["calibration"].generated], names, decision)
     return {
         "candidates": candidates,
         "decision": decision,
-        "projection": _read_projection(content["projection"]),
+        "projection": projection,
         "population": _read_population(content["population"]),
         "strata": _read_strata(content["strata"]),
         "scores": scores,
@@ -176,6 +180,7 @@ def _read_units(units: Any, candidates: int, where: str) -> tuple[Unit, ...]:
         distances = numbers(unit["distances"], f"{here}.distances", candidates, 0, FARTHEST)
         found: dict[str, Any] = {"distances": distances}
         if early:
+            require_keys(unit, [f.name for f in fields(Unit)], here)
             rows = enumerate(typed(unit["checkpoints"], list, f"{here}.checkpoints"))
             found["checkpoints"] = tuple(
                 numbers(row, f"{here}.checkpoints.{i}", candidates, 0, FARTHEST) for i, row in rows

@@ -6,8 +6,7 @@ together. An image that stopped is judged by the distances that are then expecte
 steps and after 30 are not comparable. Everything else of the calibration is fitted to its own images' in the same way.
 """
 
-import math
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attribution.evidence import DecisionSettings
-from attribution.fitting import fit, log_distances
+from attribution.fitting import Fitted, fit, log_distances
 from attribution.likelihood import Floats, LogisticCalibrator, cross_fit, folds_of
 from attribution.scores import ScoreSet, Unit
 from attribution.threshold import clopper_pearson_upper, smallest_n
@@ -24,6 +23,9 @@ from attribution.verdict import decide
 RISK = 0.02  # of another verdict at the end, at most
 CONFIDENCE = 0.95
 FOLDS = 5
+LARGEST_LOG = 4.0  # of an expected distance: far beyond LPIPS, and finite
+
+VerdictOf = Callable[[Sequence[float]], str]
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class StoppingCheckpoint:
 
     logistic: fitted to the distances at this checkpoint. forecast: by candidate (a, b) of ln d_end = a + b ln d_here,
     least squares over the calibration images. stopped, changed: of these, judged by fits without them, how many stop
-    here, and how many of those would have had another verdict at the end.
+    here, and how many of those have another verdict by the distances expected here than by those at the end.
     """
 
     steps: int
@@ -48,8 +50,7 @@ class StoppingCheckpoint:
 
     def expected(self, distances: Sequence[float]) -> tuple[float, ...]:
         """Distances [K] here -> those expected after all steps [K]."""
-        logs = log_distances(distances).tolist()
-        return tuple(math.exp(a + b * x) for (a, b), x in zip(self.forecast, logs, strict=True))
+        return tuple(along(self.forecast, np.array([distances]))[0].tolist())
 
     def stops(self, distances: Sequence[float]) -> bool:
         """Whether an image at these distances [K] stops."""
@@ -111,8 +112,8 @@ def fit_stopping(
 ) -> StoppingRule | None:
     """Fit a rule to a calibration set whose units have distances at the checkpoints, after these numbers of steps.
 
-    An image counts as changed where its verdict at the checkpoint, by a calibration of the distances there, is not its
-    verdict after all steps, by one of the distances there; every image is judged by fits without its source. Each
+    An image counts as changed where the distances expected at the checkpoint give another verdict than those after all
+    steps, by a calibration of the latter; every image is judged by fits and forecasts without its fold. Each
     checkpoint's clarity is the smallest at which the upper bound of the share of changed verdicts among all that have
     stopped so far (Clopper & Pearson, one-sided, at CONFIDENCE) is at most RISK. The bound is looked at for many
     values of clarity, so it guides rather than guarantees: the validation set reports what came of it.
@@ -124,13 +125,14 @@ def fit_stopping(
     if remaining < smallest_n(1, decision.alpha, decision.delta) or fewest < 2 * FOLDS:
         return None
     ended = scores.map(_after_all)
-    final = _cross_fitted_verdicts(ended, fold, decision, names, alternative)
+    judges = list(_judges(ended, fold, decision, names, alternative))
+    final = _verdicts(judges, ended.distances)
     running = np.ones(len(fold), dtype=bool)
     checkpoints, stopped, changed = [], 0, 0
     for place, count in enumerate(steps):
         here = scores.map(partial(_at, place))
         clear = clarity(cross_fit(here, FOLDS, seed))
-        other = _cross_fitted_verdicts(here, fold, decision, names, alternative) != final
+        other = _verdicts(judges, _cross_fitted_forecasts(judges, here.distances, ended.distances)) != final
         least = _least_clarity(clear[running], other[running], stopped, changed)
         stopping = running & (clear >= least) if least is not None else np.zeros_like(running)
         logistic = LogisticCalibrator.fit(here.distances, here.labels)
@@ -145,9 +147,16 @@ def fit_stopping(
 def forecast(here: Floats, ended: Floats) -> tuple[tuple[float, float], ...]:
     """Distances [n, K] at a checkpoint and after all steps -> by candidate (a, b) of ln d_end = a + b ln d_here."""
     x, y = log_distances(here), log_distances(ended)
-    varying = x.var(axis=0)
-    slope = np.where(varying > 0, ((x - x.mean(0)) * (y - y.mean(0))).mean(0) / np.where(varying > 0, varying, 1), 1.0)
+    varying = np.ptp(x, axis=0) > 0
+    covariance = ((x - x.mean(0)) * (y - y.mean(0))).mean(0)
+    slope = np.where(varying, covariance / np.where(varying, x.var(axis=0), 1.0), 1.0)
     return tuple(zip((y.mean(0) - slope * x.mean(0)).tolist(), slope.tolist(), strict=True))
+
+
+def along(lines: Sequence[tuple[float, float]], here: Floats) -> Floats:
+    """Distances [n, K] at a checkpoint -> those expected after all steps [n, K]."""
+    a, b = np.array(lines).T
+    return np.exp(np.minimum(a + b * log_distances(here), LARGEST_LOG))
 
 
 def _after_all(unit: Unit) -> Unit:
@@ -172,18 +181,44 @@ def _least_clarity(clear: Floats, changed: NDArray[np.bool_], stopped_before: in
     return None
 
 
-def _cross_fitted_verdicts(
-    scores: ScoreSet, fold: NDArray[np.int64], decision: DecisionSettings, names: Sequence[str], alternative: str
-) -> NDArray[np.str_]:
-    """Code and candidate of every unit [n], by a calibration without the units of its fold."""
-    verdicts = np.empty(len(fold), dtype=object)
+def _judges(
+    ended: ScoreSet, fold: NDArray[np.int64], decision: DecisionSettings, names: Sequence[str], alternative: str
+) -> Iterator[tuple[NDArray[np.bool_], VerdictOf]]:
+    """(its units [n], from distances to code and candidate by a calibration of the other folds) of every fold."""
     for held_out in np.unique(fold):
-        out = {id(unit) for place, unit in enumerate(scores.units) if fold[place] == held_out}
-        kept = scores.keep(partial(_is_not_in, out))
-        fitted = fit(kept, decision, False, 0)
+        out = {id(unit) for place, unit in enumerate(ended.units) if fold[place] == held_out}
+        kept = ended.keep(partial(_is_not_in, out))
         own = [d[:, k] for k, d in enumerate(kept.generated_distances)]
-        for place in np.nonzero(fold == held_out)[0]:
-            evidence = fitted.evaluate(scores.units[place].distances, own, decision.mu)
-            verdict = decide(evidence, names, decision, alternative)
-            verdicts[place] = f"{verdict.code} {verdict.candidate}"
+        fitted = fit(kept, decision, False, 0)
+        yield fold == held_out, partial(_verdict, fitted, own, decision, names, alternative)
+
+
+def _verdict(
+    fitted: Fitted,
+    own: Sequence[Floats],
+    decision: DecisionSettings,
+    names: Sequence[str],
+    alternative: str,
+    distances: Sequence[float],
+) -> str:
+    verdict = decide(fitted.evaluate(distances, own, decision.mu), names, decision, alternative)
+    return f"{verdict.code} {verdict.candidate}"
+
+
+def _verdicts(judges: Sequence[tuple[NDArray[np.bool_], VerdictOf]], distances: Floats) -> NDArray[np.str_]:
+    """Code and candidate of every unit [n] from its distances [n, K], by the calibration without its fold."""
+    verdicts = np.empty(len(distances), dtype=object)
+    for held_out, verdict in judges:
+        for place in np.nonzero(held_out)[0]:
+            verdicts[place] = verdict(distances[place].tolist())
     return verdicts.astype(str)
+
+
+def _cross_fitted_forecasts(
+    judges: Sequence[tuple[NDArray[np.bool_], VerdictOf]], here: Floats, ended: Floats
+) -> Floats:
+    """Expected distances [n, K] of every unit, along lines through those of the other folds."""
+    expected = np.empty_like(here)
+    for held_out, _ in judges:
+        expected[held_out] = along(forecast(here[~held_out], ended[~held_out]), here[held_out])
+    return expected

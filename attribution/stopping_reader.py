@@ -35,6 +35,10 @@ def read_stopping(value: Any, candidates: int, scores: Mapping[str, ScoreSet]) -
     )
     if list(rule.steps) != sorted(set(rule.steps)):
         raise ValueError(f"stopping.checkpoints: found steps {list(rule.steps)}, expected ascending ones")
+    if (stopped := sum(checkpoint.stopped for checkpoint in rule.checkpoints)) > units:
+        raise ValueError(
+            f"stopping.checkpoints: found {stopped} images stopped, expected at most {units}, all there are"
+        )
     for part, its in scores.items():
         for unit in its.units:
             _require_checkpoints(rule, unit, f"scores.{part}")

@@ -113,10 +113,10 @@ def stopping_statement(place: int | None, rule: "StoppingRule", steps: int) -> s
     so_far = rule.checkpoints[: place + 1]
     stopped, changed = sum(c.stopped for c in so_far), sum(c.changed for c in so_far)
     return (
-        f"The searches stopped after {checkpoint.steps} of {steps} steps, where one explanation was already at least "
-        f"{times(checkpoint.clarity or 0)} times likelier than any other: of {stopped} calibration images that were "
-        f"this clear by then, {stopped - changed} have the same verdict after all steps. The image is judged by the "
-        "distances to be expected after all steps, from how those of the calibration's images went on."
+        f"The searches stopped after {checkpoint.steps} of {steps} steps, where the distances already told one "
+        "explanation from the others as clearly as the calibration asks for: of its "
+        f"{stopped} images that stopped by then, {stopped - changed} have the same verdict after all steps. The image "
+        "is judged by the distances to be expected after all steps, from how those of the calibration's images went on."
     )
 
 

@@ -233,6 +233,8 @@ def _particulars(image: ImageReport) -> Iterator[str]:
 def _comparison(row: CandidateEvidence) -> str:
     """Every number as in report.json, not rounded."""
     said = f"Candidate {row.name}: LPIPS distance {row.lpips!r}, MSE {row.mse!r}, SSIM {row.ssim!r}"
+    if row.lpips_expected is not None:
+        said += f"; LPIPS distance expected after all steps, by which the image is judged, {row.lpips_expected!r}"
     if row.log10_lr is None:
         return f"{said}; no likelihood ratio was calibrated"
     bounds = f" (bounds {row.log10_lr_bounds[0]!r} to {row.log10_lr_bounds[1]!r})" if row.log10_lr_bounds else ""

@@ -62,8 +62,8 @@ TEXTS = {
     "candidate": "Candidate",
     "distance": "Distance",
     "reading_distance": "Distance: {metric} between the image and its re-synthesis by the candidate in the table, the "
-    "one that it is closest to; 0 means equal. Where the searches ended early, the image is judged by the distance "
-    "expected after all steps.",
+    "one that it is closest to; 0 means equal. Where the searches ended early, it is the distance "
+    "expected after all steps, by which the image is judged.",
     "reading_ratio": "log10 LR: how much more probable the findings are if that candidate produced the image than if "
     "the alternative is true, as a power of ten; see Propositions. p (generated): the share of the candidate's own "
     "images that lie as far or farther. p (real): the share of known real images that score as high or higher. Both "

@@ -24,9 +24,9 @@ REWRITTEN = (
     "(--manifest), a manifest that was rewritten together with the files can't be told from the first one."
 )
 NOT_REPEATED = (
-    "Not repeated: the search itself (history), the suspects' decoding, cropping and resizing (intake; compare the "
-    "files' SHA-256), the calibration's measurements, and what only the run knew (times, command, environment, known "
-    "origins)."
+    "Not repeated: the search itself (history, steps, checkpoints), the suspects' decoding, cropping and resizing "
+    "(intake; compare the files' SHA-256), the calibration's measurements, and what only the run knew (times, command, "
+    "environment, known origins)."
 )
 
 

@@ -23,7 +23,7 @@ from attribution.report import CandidateRecord
 from attribution.scores import ScoreSet, Unit
 from attribution.search import Batch, Searcher, begin
 from attribution.stopped_search import Wanted, Watch, search_window
-from attribution.stopping import StoppingRule, clarity, fit_stopping
+from attribution.stopping import StoppingRule, along, clarity, fit_stopping, forecast
 from generator import LPIPS, load_generator
 from generator.images import to_unit
 from generator.sampling import sample_images
@@ -85,6 +85,13 @@ def test_an_image_that_stops_is_judged_by_the_line_through_the_calibration_image
     going_on = next(unit for unit in scores.units if rule.first_stop(unit.checkpoints) is None)
     assert rule.apply(going_on).distances == going_on.full
     assert rule.expected((0.2, 0.3), 20) == (0.2, 0.3)
+
+
+def test_expected_distances_stay_finite_and_equal_ones_say_how_much_farther() -> None:
+    same, ended = np.full((5, 1), 0.3), np.linspace(0.1, 0.2, 5)[:, None]
+    ((a, b),) = forecast(same, ended)
+    assert b == 1.0 and a == pytest.approx(np.log(ended).mean() - np.log(0.3))
+    assert np.all(np.isfinite(along([(0.0, 1000.0)], np.array([[0.0], [2.0]]))))
 
 
 def test_few_images_give_no_rule() -> None:
@@ -369,6 +376,9 @@ def test_verify_finds_an_edit_of_where_a_search_ended(world: Path, tmp_path: Pat
         (lambda c: c["stopping"]["checkpoints"].reverse(), "expected ascending ones"),
         (lambda c: c["stopping"]["checkpoints"][0].update(clarity="x"), "stopping.checkpoints.0.clarity"),
         (lambda c: c["stopping"]["checkpoints"][0].update(changed=10**6), "stopping.checkpoints.0.changed"),
+        (lambda c: [x.update(stopped=450) for x in c["stopping"]["checkpoints"]], "at most 450, all there are"),
+        (lambda c: c["stopping"]["checkpoints"][-1].update(steps=10), "expected fewer than a search's 10"),
+        (lambda c: c["scores"]["calibration"]["real"][0].pop("full"), "scores.calibration.real.0"),
         (lambda c: c["stopping"]["checkpoints"][-1].update(clarity=0.0), "by which the rule judges it"),
         (lambda c: c["stopping"]["checkpoints"][0]["forecast"][1].reverse(), "checkpoints.0.forecast: found"),
         (lambda c: c["stopping"]["checkpoints"][0].update(forecast=[[0, 1]]), "two numbers for each candidate"),

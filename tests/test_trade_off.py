@@ -5,19 +5,22 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.benchmarks.methods import Examined, tables
-from tests.benchmarks.trade_off import curve, curve_figure, curve_table
+from tests.benchmarks.trade_off import curve, curve_figure, curve_table, kept
 from tests.simulated_scores import score_set
 from tests.test_stopping import calibrated, with_checkpoints
 
 
 def test_the_curve_goes_from_the_first_checkpoint_to_all_steps() -> None:
     noise = (1.5, 0.2)
-    points = curve(calibrated(with_checkpoints(score_set(150, "c", 2.0), noise), len(noise)))
+    calibration = calibrated(with_checkpoints(score_set(150, "c", 2.0), noise), len(noise))
+    points = curve(calibration)
     assert [p.label for p in points] == ["all at 4", "all at 8", "the rule", "all steps"]
     assert points[-1].same == 1.0 and points[-1].steps == 20
     assert points[0].auc["a vs real"] < points[1].auc["a vs real"] <= points[-1].auc["a vs real"]
     assert points[0].same < points[2].same and 8 <= points[2].steps < 20
     assert len(curve_table(points).splitlines()) == 6
+    stopped, same = (int(word) for word in kept(calibration).split() if word.isdigit())
+    assert 0.9 * stopped <= same <= stopped and stopped > 60
     svg = ElementTree.fromstring(curve_figure(points))
     assert len(svg.findall(".//{http://www.w3.org/2000/svg}circle")) == 8
 

@@ -36,6 +36,7 @@ QUANTILES = (2.5, 97.5)
 class SeparationUnit:
     """One image of the study: its class ("real" or a candidate's name), source, and distance to each candidate.
 
+    Distances are those by which the image is judged: expected ones, where its searches ended early.
     steps: how many its searches took.
     """
 

@@ -51,6 +51,15 @@ def curve(calibration: Calibration) -> list[Point]:
     return [*points, _point("all steps", int(calibration.projection["steps"]), full, truth)]
 
 
+def kept(calibration: Calibration) -> str:
+    """How many validation images that the rule stops keep the verdict that they have after all steps, in a sentence."""
+    rule, full = calibration.stopping, calibration.without_stopping()
+    assert rule is not None
+    stopped = [u for u in calibration.scores["validation"].units if rule.first_stop(u.checkpoints) is not None]
+    same = sum(calibration.decide(u.distances).code == full.decide(u.full).code for u in stopped)
+    return f"Of {len(stopped)} validation images that the rule stops, {same} have the same verdict after all steps."
+
+
 def _steps(calibration: Calibration, distances: Sequence[Sequence[float]]) -> int:
     assert calibration.stopping is not None
     place = calibration.stopping.first_stop(distances)
@@ -121,8 +130,9 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
-    points = curve(load_calibration(options.calibration))
-    table = curve_table(points)
+    calibration = load_calibration(options.calibration)
+    points = curve(calibration)
+    table = f"{curve_table(points)}\n\n{kept(calibration)}"
     print(table)
     if options.markdown:
         write_atomically(options.markdown, (table + "\n").encode())
