@@ -288,7 +288,7 @@ def calibrate(
     from attribution.calibration import DecisionSettings
     from attribution.engine import ProjectionSettings
     from attribution.population import Population
-    from attribution.schedules import ProjectionConfig, require_method, steps_of
+    from attribution.schedules import method_config, require_method
 
     require_method(method, bool(encoder))
     population = Population(
@@ -303,8 +303,7 @@ def calibrate(
         other=_named_files(other or []),
         control_splits=_list(control_split),
     )
-    encoded = len(encoder or []) == len(candidate)
-    config = ProjectionConfig(steps=steps_of(method, steps, encoded), precision=precision)
+    config = method_config(method, steps, len(encoder or []) == len(candidate), precision)
     settings = ProjectionSettings(config, lpips, seed, batch_size)
     decision = DecisionSettings(alpha=alpha, delta=delta, lambda_=lambda_, mu=mu)
     with _steps_progress("calibrating") as events:
@@ -400,12 +399,11 @@ def project(
 ) -> None:
     """Search one generator for one image; write w, noise maps and pictures to DIR and print the distance."""
     from attribution.engine import ProjectionSettings
-    from attribution.schedules import ProjectionConfig, require_method, steps_of
+    from attribution.schedules import method_config, require_method
     from attribution.single import project_file
 
     require_method(method, bool(encoder))
-    steps = steps_of(method, steps, encoder is not None)
-    config = ProjectionConfig(steps=steps, noise_weight=noise_weight, precision=precision)
+    config = method_config(method, steps, encoder is not None, precision, noise_weight)
     settings = ProjectionSettings(config, lpips, seed, batch_size=1)
     with _steps_progress("projecting") as events:
         record = project_file(image, generator, out, settings, _device(device), events, encoder)

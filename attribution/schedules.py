@@ -1,6 +1,6 @@
 """The settings of a projection, and how they go along a search (StyleGAN2, Appendix D)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, inf, pi
 
 MOST_STEPS = 1_000_000  # the losses of all steps are kept
@@ -16,7 +16,7 @@ class ProjectionConfig:
 
     noise_weight: of the noise maps' regularisation, 0 leaves only their normalisation. precision: "fp32", or "bf16" for
     feature maps and convolutions of the search (w, noise, Adam, losses and the final distance stay float32). rampup,
-    rampdown, w_noise_until: shares of the steps. Raises ValueError that names the setting.
+    rampdown, w_noise_until: shares of the steps. beta1, beta2: Adam's. Raises ValueError that names the setting.
     """
 
     steps: int = 1000
@@ -27,6 +27,8 @@ class ProjectionConfig:
     rampup: float = 0.05
     rampdown: float = 0.25
     w_noise_until: float = 0.75
+    beta1: float = 0.9
+    beta2: float = 0.999
 
     def __post_init__(self) -> None:
         if type(self.steps) is not int or not 1 <= self.steps <= MOST_STEPS:
@@ -37,6 +39,9 @@ class ProjectionConfig:
         for name in ("rampup", "rampdown", "w_noise_until"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}: found {getattr(self, name)}, expected a share of the steps above 0, up to 1")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}: found {getattr(self, name)}, expected a number from 0 to below 1")
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f"precision: found {self.precision!r}, expected fp32 or bf16")
 
@@ -46,14 +51,19 @@ class ProjectionConfig:
         return tuple(sorted({round(share * self.steps) for share in CHECKPOINT_SHARES} - {0, self.steps}))
 
 
-def steps_of(method: str, asked: int | None, encoded: bool) -> int:
-    """The steps that were asked for, or the method's: "paper" has Appendix D's 1000, "default" a tenth of them or less.
+def method_config(
+    method: str, steps: int | None, encoded: bool, precision: str = "fp32", noise_weight: float = 1e5
+) -> ProjectionConfig:
+    """The settings of a method; steps: None takes the method's. encoded: every candidate has an encoder.
 
-    encoded: every candidate has an encoder.
+    "paper" is Appendix D, "default" the same in a tenth of the steps. Its searches that begin at an encoder's w are
+    close already: they take smaller steps with a shorter memory and no noise on w, which would lead away again.
     """
-    if asked is not None:
-        return asked
-    return PAPER_STEPS if method == "paper" else ENCODED_STEPS if encoded else DEFAULT_STEPS
+    own = PAPER_STEPS if method == "paper" else ENCODED_STEPS if encoded else DEFAULT_STEPS
+    config = ProjectionConfig(own if steps is None else steps, noise_weight, precision)
+    if method == "paper" or not encoded:
+        return config
+    return replace(config, max_lr=0.05, w_noise=0.0, beta1=0.8, beta2=0.99)
 
 
 def require_method(method: str, has_encoder: bool) -> None:

@@ -138,7 +138,8 @@ class Batch:
         self.w = torch.stack([state.w for state in filled]).requires_grad_()
         stacks = zip(*(state.noise for state in filled), strict=True)
         self.noise = [torch.stack(maps).requires_grad_() for maps in stacks]
-        self.adam = torch.optim.Adam([self.w, *self.noise], lr=0, fused=True)
+        betas = searcher.config.beta1, searcher.config.beta2
+        self.adam = torch.optim.Adam([self.w, *self.noise], lr=0, betas=betas, fused=True)
         if states[0].moments:
             self._restore_moments(filled)
         self.losses = [torch.stack([state.losses for state in filled], dim=1)]

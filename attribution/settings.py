@@ -6,7 +6,7 @@ from dataclasses import asdict
 from attribution.calibration import Calibration
 from attribution.engine import Candidate, ProjectionSettings
 from attribution.report import CandidateRecord
-from attribution.schedules import PAPER_STEPS, ProjectionConfig, steps_of
+from attribution.schedules import PAPER_STEPS, ProjectionConfig, method_config
 from attribution.stopped_search import Watch
 
 
@@ -37,7 +37,7 @@ def projection_settings(
         steps = PAPER_STEPS
     asked = {"steps": steps, "lpips": lpips, "precision": precision, "seed": seed}
     if calibration is None:
-        config = ProjectionConfig(steps=steps_of(method, steps, encoded), precision=precision or "fp32")
+        config = method_config(method, steps, encoded, precision or "fp32")
         return ProjectionSettings(config, lpips=lpips or "vgg", seed=seed or 0, batch_size=batch_size)
     for name, value in asked.items():
         if value is not None and value != calibration.projection[name]:

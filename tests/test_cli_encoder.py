@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from attribution.projector import project
-from attribution.schedules import ProjectionConfig, steps_of
+from attribution.schedules import ProjectionConfig, method_config
 from generator import LPIPS, load_generator
 from generator.encoder import load_encoder
 from generator.files import file_sha256
@@ -66,11 +66,20 @@ def test_a_calibration_knows_its_encoders(world: Path, tmp_path: Path, run: Run)
     assert len(report["images"]) == 2
 
 
-def test_steps_are_those_asked_for_or_the_methods_and_fewer_where_all_searches_begin_at_an_encoders_w() -> None:
-    assert steps_of("default", None, encoded=False) == 100
-    assert steps_of("default", None, encoded=True) == 30
-    assert steps_of("paper", None, encoded=False) == 1000
-    assert steps_of("default", 7, encoded=True) == steps_of("paper", 7, encoded=False) == 7
+def test_a_method_has_its_steps_and_those_that_were_asked_for() -> None:
+    assert method_config("default", None, encoded=False) == ProjectionConfig(steps=100)
+    assert method_config("default", None, encoded=True).steps == 30
+    assert method_config("paper", None, encoded=False) == ProjectionConfig(steps=1000)
+    assert method_config("default", 7, encoded=True).steps == method_config("paper", 7, encoded=False).steps == 7
+    with pytest.raises(ValueError, match="steps: found 0"):
+        method_config("default", 0, encoded=True)
+
+
+def test_searches_that_begin_at_an_encoders_w_take_smaller_steps_and_no_noise_on_w() -> None:
+    encoded, plain = (method_config("default", 7, encoded=e, precision="bf16", noise_weight=3) for e in (True, False))
+    assert encoded.max_lr < plain.max_lr
+    assert encoded.w_noise == 0 < plain.w_noise
+    assert (encoded.precision, encoded.noise_weight) == (plain.precision, plain.noise_weight) == ("bf16", 3)
 
 
 @pytest.mark.parametrize(

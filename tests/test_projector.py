@@ -240,6 +240,8 @@ def test_bf16_search_ends_near_fp32(G: Generator, lpips: LPIPS) -> None:
         ({"rampup": 0}, "rampup: found 0"),
         ({"rampdown": 1.5}, "rampdown: found 1.5"),
         ({"w_noise_until": float("nan")}, "w_noise_until: found nan"),
+        ({"beta1": 1.0}, "beta1: found 1.0"),
+        ({"beta2": float("nan")}, "beta2: found nan"),
         ({"precision": "fp8"}, "fp32 or bf16"),
     ],
 )
