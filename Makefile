@@ -60,7 +60,6 @@ figures: $(VENV)/.installed-test
 	$(BIN)/python -m tests.benchmarks.methods --out $(FIGURES)/methods --time --markdown $(FIGURES)/methods.md \
 		--run "default=$(ENCODER_A) --steps $(STEPS) --batch-size 16" \
 		--run "bf16=$(ENCODER_A) --steps $(STEPS) --precision bf16 --batch-size 16" \
-		--run "50 steps=$(ENCODER_A) --steps 50 --batch-size 16" \
 		--run "paper=--method paper --full --precision bf16 --batch-size 16"
 	$(BIN)/python -m tests.benchmarks.readme_numbers $(FIGURES)
 

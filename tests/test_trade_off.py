@@ -32,11 +32,13 @@ def test_methods_are_compared_on_the_same_images() -> None:
         return {f"{t}/{i}.png": Examined(t, d, v, steps) for i, (t, d, v) in enumerate(found)}
 
     paper = examined(1000, [0.01, 0.02, 0.3, 0.4, 0.1], ["SUPPORTS", "SUPPORTS", *["NOT_SUPPORTED"] * 3])
-    default = examined(30, [0.1, 0.35, 0.3, 0.4, 0.2], ["NOT_SUPPORTED", "INCONCLUSIVE", *["NOT_SUPPORTED"] * 3])
+    default = examined(
+        30, [0.1, 0.35, 0.3, 0.4, 0.2], ["NOT_SUPPORTED", "INCONCLUSIVE", *["NOT_SUPPORTED"] * 2, "UNRESOLVED"]
+    )
     header, _, first, last = tables({"default": default, "paper": paper}, {"default": 1.5}).splitlines()
     assert header.startswith("| method | mean steps | s an image | AUC A vs real | AUC A vs B |")
     assert first.startswith("| default | 30.0 | 1.50 | 0.7500 | 0.5000 | 0.2250 | 0.3500 | 0.2000 |")
-    assert first.endswith("| INCONCLUSIVE 1, NOT_SUPPORTED 1 | NOT_SUPPORTED 2 | NOT_SUPPORTED 1 | 3 of 5 | 1 |")
-    assert last.startswith("| paper | 1000.0 | – | 1.0000 | 1.0000 |") and last.endswith("| 5 of 5 | 0 |")
+    assert first.endswith("| INCONCLUSIVE 1, NOT_SUPPORTED 1 | NOT_SUPPORTED 2 | UNRESOLVED 1 | 2 of 5 | 3 of 5 | 1 |")
+    assert last.startswith("| paper | 1000.0 | – | 1.0000 | 1.0000 |") and last.endswith("| 5 of 5 | 5 of 5 | 0 |")
     with pytest.raises(ValueError, match="found default with other images"):
         tables({"default": {}, "paper": paper}, {})

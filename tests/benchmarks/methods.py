@@ -135,14 +135,15 @@ def seconds_a_step(images: Path, out: Path, encoder: Path | None) -> float:
 
 
 def tables(methods: dict[str, dict[str, Examined]], seconds: dict[str, float]) -> str:
-    """Steps and AUC's, verdicts by truth, how many verdicts are those of the last method, and how many opposite ones.
+    """Steps and AUC's, verdicts by truth, and how many verdicts are those of the last method.
 
-    seconds: of an image, by method, where they were measured.
+    Also how many attribute the image (SUPPORTS) or don't as the last one does, and how many say the opposite. seconds:
+    of an image, by method, where they were measured.
     """
     truths = (EXAMINED, "real", ANOTHER)
     header = ["method", "mean steps", "s an image", "AUC A vs real", "AUC A vs B"]
     header += [f"mean distance, {t}" for t in truths]
-    header += [*(f"verdicts, {t}" for t in truths), "as the last", "opposite"]
+    header += [*(f"verdicts, {t}" for t in truths), "as the last", "SUPPORTS as the last", "opposite"]
     rows = [header, ["---"] * len(header)]
     last = list(methods.values())[-1]
     for name, found in methods.items():
@@ -153,10 +154,12 @@ def tables(methods: dict[str, dict[str, Examined]], seconds: dict[str, float]) -
         cells = [", ".join(f"{code} {n}" for code, n in sorted(counts.items())) for counts in verdicts]
         pairs = [{found[key].verdict, last[key].verdict} for key in last]
         same, opposite = sum(len(pair) == 1 for pair in pairs), pairs.count({"SUPPORTS", "NOT_SUPPORTED"})
+        attributed = sum(pair == {"SUPPORTS"} or "SUPPORTS" not in pair for pair in pairs)
         steps = np.mean([e.steps for e in found.values()])
         numbers = [f"{auc(of[EXAMINED], of[t]):.4f}" for t in truths[1:]] + [f"{-of[t].mean():.4f}" for t in truths]
         taken = f"{seconds[name]:.2f}" if name in seconds else "–"
-        rows.append([name, f"{steps:.1f}", taken, *numbers, *cells, f"{same} of {len(last)}", str(opposite)])
+        equal = [f"{n} of {len(last)}" for n in (same, attributed)]
+        rows.append([name, f"{steps:.1f}", taken, *numbers, *cells, *equal, str(opposite)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
