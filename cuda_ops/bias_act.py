@@ -1,7 +1,8 @@
 """Bias, activation, gain and clamp in one operation (StyleGAN2, Appendix B).
 
-On a GPU one kernel does it in one pass, and its gradient in another. On the CPU it is a short chain of PyTorch's own
-operations, in place where that is possible, with their own gradients: nothing else is as quick there.
+One kernel does it in one pass, and its gradient in another: on a GPU, and on the CPU where the activation is piecewise
+linear and the channels lie side by side. What is left on the CPU is a short chain of PyTorch's own operations, in place
+where that is possible, with their own gradients.
 """
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from cuda_ops import launch
 from cuda_ops.activations import ACTIVATIONS, PIECEWISE_LINEAR, bend, saves, slope
+from cuda_ops.cpu_epilogue import Bend, epilogue, epilogue_gradients, fits
 from cuda_ops.dispatch import cuda_kernels_run, reference_forced
 
 
@@ -37,8 +39,20 @@ def bias_act(
     spec = ACTIVATIONS[act]
     alpha, gain = float(spec.alpha if alpha is None else alpha), float(spec.gain if gain is None else gain)
     if x.device.type == "cpu" and not reference_forced():
+        if bends(act, alpha, gain) and dim % x.ndim == 1 and fits(x):
+            return _InOnePass.apply(x, b, dim, act, alpha, gain, clamp)
         return _on_cpu(x, b, dim, act, alpha, gain, clamp)
     return torch.ops.latentprint.bias_act(x, b, dim, act, alpha, gain, clamp)
+
+
+def bends(act: str, alpha: float, gain: float) -> bool:
+    """Whether gain * act is what the CPU's kernels compute: piecewise linear, its side told by the result's sign."""
+    return act in PIECEWISE_LINEAR and gain > 0 and alpha >= 0
+
+
+def bend_of(act: str, alpha: float, gain: float, clamp: float | None) -> Bend:
+    """What follows the sum, for the CPU's kernels."""
+    return Bend({"linear": 1.0, "relu": 0.0, "lrelu": alpha}[act], gain, clamp)
 
 
 def _along(b: Tensor, dim: int, x: Tensor) -> Tensor:
@@ -136,6 +150,13 @@ def _(x, b, dim, act, alpha, gain, clamp):
     return y.clone() if y is x else y  # an operator returns a tensor of its own
 
 
+@torch.library.impl("latentprint::bias_act_grad", "cpu")
+def _(dy, saved, b, dim, act, alpha, gain, clamp):
+    if saved is not None and bends(act, alpha, gain) and fits(saved) and not reference_forced():
+        return epilogue_gradients(dy, saved, None, None, bend_of(act, alpha, gain, clamp), noisy=False)[0]
+    return _grad_default(dy, saved, b, dim, act, alpha, gain, clamp)
+
+
 @torch.library.impl("latentprint::bias_act", "cuda")
 def _(x, b, dim, act, alpha, gain, clamp):
     if cuda_kernels_run():
@@ -191,6 +212,25 @@ def _backward(ctx, dy):
 
 
 torch.library.register_autograd("latentprint::bias_act", _backward, setup_context=_keep)
+
+
+class _InOnePass(torch.autograd.Function):
+    """On the CPU, with the gradients of first order in one pass as well."""
+
+    @staticmethod
+    def forward(ctx, x, b, dim, act, alpha, gain, clamp):
+        y = epilogue(x, None, None, b, bend_of(act, alpha, gain, clamp))
+        if any(ctx.needs_input_grad):
+            _keep(ctx, (x, b, dim, act, alpha, gain, clamp), y)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        (y, _), settings = ctx.saved_tensors, (ctx.act, ctx.alpha, ctx.gain, ctx.clamp)
+        if torch.is_grad_enabled() or y is None:
+            return _backward(ctx, dy)
+        dx, _, _, db = epilogue_gradients(dy, y, None, None, bend_of(*settings), noisy=False)
+        return dx, db.to(ctx.bias_dtype) if ctx.needs_input_grad[1] else None, None, None, None, None, None
 
 
 def _keep_for_second_order(ctx, inputs, output):

@@ -1,21 +1,25 @@
-"""upfirdn2d on the CPU: polyphase, so that no zeros are inserted and nothing is computed that decimation drops.
+"""upfirdn2d on the CPU: what its compiled kernel is told, and the call. Measured in tests/benchmarks/operators.py."""
 
-Feature maps (many channels) take one small convolution per phase, channel by channel, which oneDNN vectorises over
-channels. Images (up to 4 channels) are cuda_ops/cpu_images.py's. Measured in tests/benchmarks/operators.py.
-"""
-
+import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import gcd
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from cuda_ops.axes import Axis, Phase, phases
-from cuda_ops.cpu_images import SHORT, resample_image
-from cuda_ops.reference import correlation_taps, layout, output_size, pad_or_crop, upfirdn2d_reference
+from cuda_ops import cpu_threads
+from cuda_ops.cpu_resampling import Parameters, resampling_kernel
+from cuda_ops.reference import layout, output_size
 
-IMAGE_CHANNELS = 4
-ONE_PASS_TAPS = 4  # a separable filter up to here is quicker as one two-dimensional filter
+PIECE = 1 << 16  # bytes of the result that a thread makes at a time, at least
+ROWS = 16  # of the result in a piece, at least: neighbours share input rows, which only one thread should fetch
+FEW = 8  # channels side by side that are too few to work on together: planes are quicker, though copied first
+ALONE = 1 << 17  # bytes of the result for which no other thread is woken
+
+PARAMETERS = ctypes.c_int64 * len(Parameters._fields)
 
 
 def upfirdn2d_cpu(
@@ -27,81 +31,57 @@ def upfirdn2d_cpu(
     flip_filter: bool,
     gain: float,
 ) -> Tensor:
-    """As upfirdn2d_reference; float16, and images in half precision, are computed in float32."""
+    """As upfirdn2d_reference; float16 is computed in float32."""
+    if x.dtype == torch.float16:
+        return upfirdn2d_cpu(x.float(), f, up, down, padding, flip_filter, gain).half()
+    memory_format = layout(x)
+    if memory_format == torch.channels_last and x.shape[1] < FEW:
+        y = upfirdn2d_cpu(x.contiguous(), f, up, down, padding, flip_filter, gain)
+        return y.contiguous(memory_format=memory_format)
+    x = x.contiguous(memory_format=memory_format)
+    settings = (tuple(up), tuple(down), tuple(padding), flip_filter, gain)
+    numbers = f.tolist()
+    taps = tuple(numbers) if f.ndim == 1 else tuple(map(tuple, numbers))
+    plan = _plan(tuple(x.shape), memory_format == torch.channels_last, x.element_size(), taps, settings)
+    y = torch.empty(plan.shape, dtype=x.dtype, memory_format=memory_format)
+    if y.numel():
+        parameters = PARAMETERS.from_buffer_copy(plan.parameters)
+        parameters[1], parameters[2] = x.data_ptr(), y.data_ptr()
+        cpu_threads.run(resampling_kernel(x.dtype), parameters, plan.threads)
+    return y
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The result's shape, the kernel's parameters but for the addresses of x and y, and how many threads are useful."""
+
+    shape: tuple[int, int, int, int]
+    parameters: ctypes.Array
+    threads: int
+    taps: tuple[np.ndarray, np.ndarray]  # the parameters hold their addresses
+
+
+@lru_cache(maxsize=512)
+def _plan(shape: tuple, channels_last: bool, bytes_each: int, taps: tuple, settings: tuple) -> _Plan:
+    batch, channels, height, width = shape
+    up, down, padding, flip_filter, gain = settings
+    f = np.array(taps, dtype=np.float64)
+    f = f if flip_filter else np.flip(f)
     ky, kx = f.shape[0], f.shape[-1]
-    width, height = x.shape[3], x.shape[2]
-    x_axis = Axis(width, output_size(width, up[0], down[0], padding[:2], kx), up[0], down[0], padding[0], padding[1])
-    y_axis = Axis(height, output_size(height, up[1], down[1], padding[2:], ky), up[1], down[1], padding[2], padding[3])
-    if not x.numel():
-        return x.new_empty(*x.shape[:2], y_axis.out, x_axis.out)
-    if f.ndim == 1 and (x.shape[1] <= IMAGE_CHANNELS or x.dtype == torch.float64):  # oneDNN has no float64
-        numbers = f.tolist()
-        y = resample_image(x, tuple(numbers if flip_filter else reversed(numbers)), gain, x_axis, y_axis)
-        if kx > SHORT and not y.sum().isfinite():  # a product with the zeros beside a band spreads NaN and infinity
-            y = upfirdn2d_reference(x, f, up, down, padding, flip_filter, gain)
-        return y.contiguous(memory_format=layout(x))
-    taps = correlation_taps(f, flip_filter).to(x.device, torch.float64)
-    if taps.ndim == 1 and len(taps) > ONE_PASS_TAPS:
-        unit = Axis(height, height, 1, 1, 0, 0)
-        y = _by_phases(x, taps[None], x_axis, unit)
-        y = _by_phases(y, taps[:, None] * gain, Axis(y.shape[3], y.shape[3], 1, 1, 0, 0), y_axis)
-    else:
-        y = _by_phases(x, (taps if taps.ndim == 2 else torch.outer(taps, taps)) * gain, x_axis, y_axis)
-    return y.contiguous(memory_format=layout(x))
-
-
-def _by_phases(x: Tensor, taps: Tensor, x_axis: Axis, y_axis: Axis) -> Tensor:
-    """Each phase of the output is a correlation of the input with every up-th tap: taps [ky, kx], gain included."""
-    working = torch.float32 if x.dtype == torch.float16 else x.dtype
-    x_phases, y_phases = phases(x_axis, taps.shape[1]), phases(y_axis, taps.shape[0])
-    weight = taps.to(working)
-    if x.dtype == torch.float32 and (x_axis.down, y_axis.down) == (1, 1) != (x_axis.up, y_axis.up):
-        return _transposed(x, weight, x_axis, y_axis)
-    if x_axis.up == y_axis.up == 1:
-        return _correlate(x.to(working), weight, x_phases[0], y_phases[0]).to(x.dtype)
-    y = torch.empty((*x.shape[:2], y_axis.out, x_axis.out), dtype=working, memory_format=layout(x))
-    for row in y_phases:
-        for column in x_phases:
-            part = weight[row.tap :: y_axis.up, column.tap :: x_axis.up]
-            target = y[:, :, row.phase :: len(y_phases), column.phase :: len(x_phases)]
-            if part.numel() and target.numel():
-                target.copy_(_correlate(x.to(working), part, column, row))
-            else:
-                target.zero_()
-    return y.to(x.dtype)
-
-
-def _transposed(x: Tensor, taps: Tensor, x_axis: Axis, y_axis: Axis) -> Tensor:
-    """Upsampling as the transposed convolution that it is: as phases, and quicker, but oneDNN is slow at it in bf16."""
-    # all outputs that a tap reaches; those that are asked for begin taps - 1 - before later
-    rows, columns = (
-        (size - 1) * up + length
-        for size, up, length in zip(x.shape[2:], (y_axis.up, x_axis.up), taps.shape, strict=True)
+    rows = output_size(height, up[1], down[1], padding[2:], ky)
+    columns = output_size(width, up[0], down[0], padding[:2], kx)
+    unit, images = (channels, batch) if channels_last else (1, batch * channels)
+    taps_x = np.ascontiguousarray(f * gain) if f.ndim == 2 else f.copy()
+    taps_y = np.ones(ky) if f.ndim == 2 else f * gain
+    row_bytes = max(columns * unit * bytes_each, 1)
+    piece = max(PIECE // row_bytes, ROWS)
+    pieces = -(-rows // piece) * images
+    common = gcd(up[0], down[0])
+    parameters = Parameters(
+        *(0, 0, 0, taps_x.ctypes.data, taps_y.ctypes.data, f.ndim == 1),
+        *(images, unit, piece, up[0] // common, down[0] // common),
+        *(width, columns, up[0], down[0], padding[0], kx),
+        *(height, rows, up[1], down[1], padding[2], ky),
     )
-    top, left = taps.shape[0] - 1 - y_axis.before, taps.shape[1] - 1 - x_axis.before
-    bottom, right = rows - top - y_axis.out, columns - left - x_axis.out
-    crop = max(min(top, bottom), 0), max(min(left, right), 0)  # on both sides alike: the convolution does that itself
-    weight = taps.flip(0, 1).expand(x.shape[1], 1, *taps.shape)
-    y = F.conv_transpose2d(x, weight, stride=(y_axis.up, x_axis.up), padding=crop, groups=x.shape[1])
-    rest = (left - crop[1], right - crop[1], top - crop[0], bottom - crop[0])
-    return pad_or_crop(y, [-margin for margin in rest]) if any(rest) else y
-
-
-def _correlate(x: Tensor, taps: Tensor, column: Phase, row: Phase) -> Tensor:
-    """Correlate every channel with taps [h, w], after the padding (negative: cropping) that the phases ask for."""
-    channels = x.shape[1]
-    margins = (column.before, column.after, row.before, row.after)
-    if min(margins) < 0:
-        x = pad_or_crop(x, [min(margin, 0) for margin in margins])
-        if not x.numel():  # they look at padding alone
-            return x.new_zeros(len(x), channels, row.count, column.count)
-    left, right, top, bottom = (max(margin, 0) for margin in margins)
-    stride, weight = (row.stride, column.stride), taps.expand(channels, 1, *taps.shape)
-    if stride == (1, 1) or (left == right and top == bottom):
-        # the convolution pads by itself, on both sides alike: what is too much is left out of the result
-        pad_x, pad_y = max(left, right), max(top, bottom)
-        y = F.conv2d(x, weight, stride=stride, padding=(pad_y, pad_x), groups=channels)
-        if stride == (1, 1):
-            y = y[:, :, pad_y - top :, pad_x - left :]
-        return y[:, :, : row.count, : column.count]
-    return F.conv2d(F.pad(x, [left, right, top, bottom]), weight, stride=stride, groups=channels)
+    threads = 1 if row_bytes * rows * images < ALONE else pieces
+    return _Plan((batch, channels, rows, columns), PARAMETERS(*parameters), threads, (taps_x, taps_y))

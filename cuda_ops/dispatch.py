@@ -4,6 +4,7 @@ import os
 import warnings
 from functools import cache
 
+import numba
 import torch
 
 from cuda_ops import launch
@@ -26,7 +27,7 @@ def kernel_in_use(device: str | torch.device = "cpu") -> str:
     if reference_forced():
         return f"{kind}: reference, {VARIABLE}=reference"
     if kind == "cpu":
-        return "cpu: polyphase"
+        return f"cpu: compiled by numba {numba.__version__}"
     available, reason = launch.available()
     if kind != "cuda" or not available:
         return f"{kind}: reference, {reason if kind == 'cuda' else 'there are no kernels for it'}"

@@ -1,4 +1,4 @@
-"""What follows the convolution of a synthesis layer, in one operation (StyleGAN2, section 2.2 and Appendix B)."""
+"""What goes before and after the convolution of a synthesis layer (StyleGAN2, section 2.2 and Appendix B)."""
 
 from math import sqrt
 
@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from cuda_ops import launch
-from cuda_ops.bias_act import bias_act
-from cuda_ops.dispatch import cuda_kernels_run
+from cuda_ops.bias_act import bend_of, bias_act
+from cuda_ops.cpu_epilogue import Bend, epilogue, epilogue_gradients, fits
+from cuda_ops.dispatch import cuda_kernels_run, reference_forced
 
 SLOPE = 0.2
+IDENTITY = Bend(alpha=1.0, gain=1.0, clamp=None)
 
 
 def synthesis_epilogue(
@@ -24,8 +26,9 @@ def synthesis_epilogue(
     """Return clamp(gain * lrelu(x * demodulation + noise * noise_strength + bias)), slope 0.2.
 
     x: [B, C, H, W]; demodulation: [B, C]; noise: [B or 1, 1, H, W] or None; noise_strength: scalar; bias: [C]; gain:
-    more than 0. Result in x's dtype; differentiable in all tensors to second order. On a GPU one kernel in one pass;
-    elsewhere the gain goes into the small factors, since lrelu(g u) = g lrelu(u). Raises ValueError for other shapes.
+    more than 0. Result in x's dtype; differentiable in all tensors to second order. One kernel in one pass, on the CPU
+    where the channels lie side by side; elsewhere the gain goes into the small factors, since lrelu(g u) = g lrelu(u).
+    Raises ValueError for other shapes.
     """
     batch, channels, height, width = x.shape
     if demodulation.shape != (batch, channels):
@@ -38,6 +41,8 @@ def synthesis_epilogue(
         return torch.ops.latentprint.synthesis_epilogue(
             x, demodulation, noise, noise_strength, bias, float(gain), clamp
         )
+    if x.device.type == "cpu" and fits(x) and not reference_forced():
+        return _InOnePass.apply(x, demodulation, noise, noise_strength, bias, float(gain), clamp)
     scale = gain if clamp is None else 1.0
     x = x * (demodulation * scale).to(x.dtype)[:, :, None, None]
     if noise is not None:
@@ -96,3 +101,57 @@ def _backward(ctx, dy):
 
 
 torch.library.register_autograd("latentprint::synthesis_epilogue", _backward, setup_context=_keep)
+
+
+def scale_channels(x: Tensor, factors: Tensor) -> Tensor:
+    """Multiply x [B, C, H, W] by factors [B, C], in x's dtype; differentiable in both to any order.
+
+    On the CPU, where the channels lie side by side, the gradients of first order take one pass.
+    """
+    if x.device.type == "cpu" and x.ndim == 4 and fits(x) and not reference_forced():
+        return _Scaled.apply(x, factors)
+    return x * factors.to(x.dtype)[:, :, None, None]
+
+
+class _Scaled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, factors):
+        ctx.save_for_backward(x, factors)
+        return epilogue(x, factors, None, None, IDENTITY)
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, factors = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return scale_channels(dy, factors), (dy * x).sum([2, 3], dtype=factors.dtype)
+        # the identity's side is never asked for: any tensor does in the result's place
+        dx, d_factors, _, _ = epilogue_gradients(
+            dy, x, x if ctx.needs_input_grad[1] else None, factors, IDENTITY, False
+        )
+        return dx, d_factors
+
+
+class _InOnePass(torch.autograd.Function):
+    """On the CPU, with the gradients of first order in one pass as well."""
+
+    @staticmethod
+    def forward(ctx, x, demodulation, noise, noise_strength, bias, gain, clamp):
+        added = None if noise is None else noise * noise_strength
+        y = epilogue(x, demodulation, added, bias, bend_of("lrelu", SLOPE, gain, clamp))
+        if any(ctx.needs_input_grad):
+            _keep(ctx, (x, demodulation, noise, noise_strength, bias, gain, clamp), y)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        if torch.is_grad_enabled():
+            return _backward(ctx, dy)
+        x, demodulation, noise, noise_strength, y = ctx.saved_tensors
+        of_x, of_demodulation, of_noise, of_strength, of_bias = ctx.needs_input_grad[:5]
+        bend = bend_of("lrelu", SLOPE, ctx.gain, ctx.clamp)
+        noisy = noise is not None and (of_noise or of_strength)
+        scaled = x if of_demodulation else None
+        dx, d_demodulation, summed, d_bias = epilogue_gradients(dy, y, scaled, demodulation, bend, noisy)
+        d_noise = (summed * noise_strength).sum_to_size(noise.shape) if summed is not None and of_noise else None
+        d_strength = (summed * noise).sum() if summed is not None and of_strength else None
+        return dx if of_x else None, d_demodulation, d_noise, d_strength, d_bias if of_bias else None, None, None

@@ -55,7 +55,10 @@ def upfirdn2d(
     if height < f.shape[0] or width < f.shape[-1]:
         taps = f"{f.shape[0]} x {f.shape[-1]}"
         raise ValueError(f"f: {taps} taps are larger than the padded image, {height} x {width}")
-    return torch.ops.latentprint.upfirdn2d(x, f, factors, divisors, margins, flip_filter, float(gain))
+    arguments = (x, f, factors, divisors, margins, flip_filter, float(gain))
+    if x.device.type == "cpu" and type(x) is Tensor and not torch.compiler.is_compiling():
+        return _OnCpu.apply(*arguments)
+    return torch.ops.latentprint.upfirdn2d(*arguments)
 
 
 def upsample2d(x: Tensor, f: Tensor, up: int = 2, gain: float = 1) -> Tensor:
@@ -102,10 +105,12 @@ torch.library.define(
 torch.library.impl("latentprint::upfirdn2d", "default")(upfirdn2d_reference)
 
 
-@torch.library.impl("latentprint::upfirdn2d", "cpu")
-def _(x, f, up, down, padding, flip_filter, gain):
+def _on_cpu(x, f, up, down, padding, flip_filter, gain):
     kernel = upfirdn2d_reference if reference_forced() else upfirdn2d_cpu
     return kernel(x, f, up, down, padding, flip_filter, gain)
+
+
+torch.library.impl("latentprint::upfirdn2d", "cpu")(_on_cpu)
 
 
 @torch.library.impl("latentprint::upfirdn2d", "cuda")
@@ -144,3 +149,20 @@ def _backward(ctx, grad):
 
 
 torch.library.register_autograd("latentprint::upfirdn2d", _backward, setup_context=_setup_context)
+
+
+class _OnCpu(torch.autograd.Function):
+    """The operator past PyTorch's dispatcher, which takes longer than a small image."""
+
+    @staticmethod
+    def forward(ctx, x, f, up, down, padding, flip_filter, gain):
+        y = _on_cpu(x, f, up, down, padding, flip_filter, gain)
+        if ctx.needs_input_grad[0]:
+            _setup_context(ctx, (x, f, up, down, padding, flip_filter, gain), y)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        (f,) = ctx.saved_tensors
+        gradient = _OnCpu.apply(grad, f, ctx.down, ctx.up, ctx.padding, not ctx.flip_filter, ctx.gain)
+        return gradient, None, None, None, None, None, None

@@ -109,11 +109,6 @@ def within_half_range(weight: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
     return weight * (rows + 1e-8).rsqrt(), style / (largest + 1e-8)
 
 
-def scale_channels(x: Tensor, factors: Tensor) -> Tensor:
-    """Multiply x [B, C, H, W] by factors [B, C]."""
-    return x * factors.to(x.dtype)[:, :, None, None]
-
-
 def normalize_second_moment(x: Tensor) -> Tensor:
     """Scale each row of [B, n] to unit mean square (Progressive GAN, 4.2, applied to the latent code)."""
     return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()

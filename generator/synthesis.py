@@ -11,7 +11,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from cuda_ops import bias_act, setup_filter, synthesis_epilogue, upfirdn2d, upsample2d
+from cuda_ops import bias_act, scale_channels, setup_filter, synthesis_epilogue, upfirdn2d, upsample2d
 from generator.layers import (
     RESAMPLING_TAPS,
     EqualizedLinear,
@@ -19,7 +19,6 @@ from generator.layers import (
     convolve,
     demodulation,
     filter_energy,
-    scale_channels,
     within_half_range,
 )
 

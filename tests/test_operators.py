@@ -61,7 +61,7 @@ def test_kernels_are_the_definition(case: Case, channels, dtype, memory_format, 
 
 @pytest.mark.parametrize("channels", [3, 16])
 @pytest.mark.parametrize("taps", [(1, 3, 3, 1), (1, 2, 5, 9, 4, 3, 2, 8, 1, 1, 7, 3)])
-@pytest.mark.parametrize("size", [(300, 17), (16, 140)])  # several blocks of a banded product
+@pytest.mark.parametrize("size", [(300, 17), (16, 140)])
 def test_wide_images_and_long_filters(channels, taps, size):
     x = torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0))
     f = setup_filter(taps)
@@ -212,7 +212,7 @@ def test_whole_networks_agree_with_the_reference(monkeypatch):
 
 
 def test_the_kernel_in_use_is_said(monkeypatch):
-    assert kernel_in_use("cpu") == "cpu: polyphase"
+    assert kernel_in_use("cpu").startswith("cpu: compiled by numba ")
     if not torch.cuda.is_available():
         assert kernel_in_use("cuda") == "cuda: reference, no CUDA device"
     monkeypatch.setenv("LATENTPRINT_OPS", "reference")

@@ -1,5 +1,6 @@
 """upfirdn2d against its mathematical definition, written as loops in float64."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 from unittest.mock import patch
 
@@ -9,7 +10,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cuda_ops import cpu_images, downsample2d, setup_filter, upfirdn2d, upsample2d
+from cuda_ops import cpu, cpu_threads, downsample2d, setup_filter, upfirdn2d, upsample2d
 
 
 class Case(NamedTuple):
@@ -75,23 +76,47 @@ def test_result_is_the_definition(case: Case):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11)
 
 
-@given(cases(), st.sampled_from([1, 12, 40]), st.sampled_from([0, 6]))
-def test_strips_and_bands_join_without_a_seam(case: Case, strip: int, short: int):
-    with patch.multiple(cpu_images, STRIP=strip, SHORT=short, _passes=cpu_images._passes.__wrapped__):
-        found = call(case, torch.from_numpy(case.x)).numpy()
-    np.testing.assert_allclose(found, definition(case), rtol=0, atol=1e-11)
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("own_threads", [False, True])
+def test_pieces_of_work_join_without_a_seam(own_threads: bool, two_threads: None):
+    x = torch.randn(3, 2, 37, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    f = setup_filter([1, 4, 2, 3, 1])
+
+    def results() -> list[torch.Tensor]:
+        return [upfirdn2d(x, f, up, down, [3, -1, 4, 2]) for up, down in ((1, 1), (2, 1), (1, 2), (3, 2))]
+
+    whole = results()
+    fork = cpu_threads._fork_by_pool if own_threads else cpu_threads._fork()
+    cpu._plan.cache_clear()
+    with patch.multiple(cpu, PIECE=1, ROWS=1, ALONE=0), patch.object(cpu_threads, "_fork", lambda: fork):
+        pieces = results()
+    cpu._plan.cache_clear()
+    assert all(map(torch.equal, whole, pieces))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_an_image_and_its_gradient_do_not_depend_on_its_batch(dtype: torch.dtype):
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(7, 3, 24, 24, generator=generator).to(dtype)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_an_image_does_not_depend_on_its_batch(dtype: torch.dtype, memory_format: torch.memory_format):
+    x = torch.randn(7, 3, 24, 24, generator=torch.Generator().manual_seed(0)).to(dtype)
+    x = x.contiguous(memory_format=memory_format)
     f = setup_filter([1, 3, 3, 1])
-    together = upsample2d(x, f), downsample2d(x, f)
-    with patch.object(cpu_images, "STRIP", 1 << 10):
-        apart = [(upsample2d(image, f), downsample2d(image, f)) for image in x.split(1)]
-    for i in range(2):
-        assert torch.equal(together[i], torch.cat([images[i] for images in apart]))
+    for call in (upsample2d, downsample2d):
+        assert torch.equal(call(x, f), torch.cat([call(image, f) for image in x.split(1)]))
+
+
+def test_bfloat16_is_rounded_as_torch_rounds_it():
+    bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)  # every number that there is
+    x = bits.view(torch.bfloat16).reshape(1, 1, 256, 256)
+    expected = (x.float() * torch.tensor(1 / 3)).bfloat16()
+    y = upfirdn2d(x, torch.tensor([1.0]), gain=torch.tensor(1 / 3).item())
+    torch.testing.assert_close(y, expected, rtol=0, atol=0, equal_nan=True)
 
 
 @given(cases())

@@ -2,10 +2,13 @@
 
 Networks as in tests/benchmarks/plain.py; every loss has its own forward pass; Adam and the moving average go from
 parameter to parameter; float32, NCHW. Losses, lazy regularisers (StyleGAN2, Appendix B) and augmentation are ours: what
-the formulas are is not what is measured. So is the mapping network, which is a few small products.
+the formulas are is not what is measured; but the augmentation's filters are depthwise convolutions here, too. So is the
+mapping network, which is a few small products.
 """
 
+from collections.abc import Sequence
 from math import sqrt
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -17,6 +20,7 @@ from generator.images import to_unit
 from generator.networks import Generator, build_discriminator, mix_styles
 from tests.benchmarks.operators import grouped
 from tests.benchmarks.plain import leaky_relu, synthesize
+from training import warp
 from training.augment import adjust_p, augment
 from training.config import TrainingConfig
 from training.losses import discriminator_loss, generator_loss, path_length_penalty, path_lengths, r1_penalty
@@ -40,6 +44,20 @@ def block(layer: DiscriminatorBlock, x: Tensor) -> Tensor:
     """Two convolutions, and the skip where there is one."""
     y = convolution(layer.conv1, convolution(layer.conv0, x, layer.clamp), layer.clamp)
     return (y + convolution(layer.skip, x, layer.clamp)) / sqrt(2) if layer.residual else y
+
+
+def depthwise(
+    x: Tensor, f: Tensor, up: int = 1, down: int = 1, padding: Sequence[int] = (0, 0, 0, 0), flip_filter=False, gain=1.0
+) -> Tensor:
+    """upfirdn2d with separable taps and no cropping: zeros inserted, then a depthwise convolution along each axis."""
+    batch, channels, height, width = x.shape
+    if up > 1:
+        x = x.reshape(batch, channels, height, 1, width, 1)
+        x = F.pad(x, [0, up - 1, 0, 0, 0, up - 1]).reshape(batch, channels, height * up, width * up)
+    x = F.pad(x, list(padding))
+    taps = ((f if flip_filter else f.flip(0)) * sqrt(gain)).to(x.dtype)
+    x = F.conv2d(x, taps[None, None, None].expand(channels, 1, 1, -1), stride=(1, down), groups=channels)
+    return F.conv2d(x, taps[None, None, :, None].expand(channels, 1, -1, 1), stride=(down, 1), groups=channels)
 
 
 def discriminate(D: Discriminator, images: Tensor) -> Tensor:
@@ -100,7 +118,11 @@ class PlainTrainer:
         return synthesize(self.G.synthesis, ws, self.G.synthesis.noise_maps("random", len(ws), self.rng))
 
     def _logits(self, images: Tensor) -> Tensor:
-        return discriminate(self.D, augment(images, self.p, self.rng, self.config.augment))
+        return discriminate(self.D, self._augmented(images))
+
+    def _augmented(self, images: Tensor) -> Tensor:
+        with patch.object(warp, "upfirdn2d", depthwise):
+            return augment(images, self.p, self.rng, self.config.augment)
 
     def _train_discriminator(self, real: Tensor) -> None:
         with torch.no_grad():
@@ -116,7 +138,7 @@ class PlainTrainer:
             self.signs = []
 
     def _regularise_discriminator(self, real: Tensor) -> None:
-        real = augment(real, self.p, self.rng, self.config.augment).requires_grad_()
+        real = self._augmented(real).requires_grad_()
         penalty = r1_penalty(discriminate(self.D, real), real, self.config.gamma)
         (penalty * self.config.r1_interval).backward()
         self._take_step(self.opt_D)

@@ -93,7 +93,7 @@ def measure(case: Case) -> Row:
     kinds = {"both": both, "path length": config.path_length_interval, "neither": both + 1}
     assert config.path_length_interval % config.r1_interval  # else no step has the path length alone
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
-    at(both + 1)
+    at(both)
     run()
     for _ in range(ROUNDS[case.preset]):
         for kind, step in kinds.items():

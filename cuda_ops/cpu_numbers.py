@@ -1,0 +1,98 @@
+"""What CPU kernels need below numba's arrays: pointers, bfloat16, and a counter that threads share.
+
+A pointer p is made by `pointer`; p[i] and p[i] = value are the plain memory. Arrays would have every index checked for
+its sign, and their parts made with care, which costs as much as a short row of an image.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, overload
+
+WORD = ir.IntType(32)
+
+
+@intrinsic
+def pointer(typing, address, dtype):
+    """The pointer to numbers of a dtype, np.float32 for one, at an address."""
+    kind = types.CPointer(dtype.dtype)
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(kind))
+
+    return kind(types.int64, dtype), generate
+
+
+@intrinsic
+def shift(typing, place, count):
+    """The pointer `count` numbers further on."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return place(place, types.int64), generate
+
+
+@intrinsic
+def take(typing, counter):
+    """The int64 at a pointer, which grows by 1: every thread gets another number."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.atomic_rmw("add", arguments[0], ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(counter), generate
+
+
+@intrinsic
+def from_bfloat16(typing, bits):
+    """uint16 -> float32."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(builder.shl(builder.zext(arguments[0], WORD), ir.Constant(WORD, 16)), ir.FloatType())
+
+    return types.float32(types.uint16), generate
+
+
+@intrinsic
+def to_bfloat16(typing, value):
+    """float32 -> uint16, to the nearest, ties to even; NaN stays NaN."""
+
+    def generate(context, builder, signature, arguments):
+        bits = builder.bitcast(arguments[0], WORD)
+        odd = builder.and_(builder.lshr(bits, ir.Constant(WORD, 16)), ir.Constant(WORD, 1))
+        rounded = builder.lshr(builder.add(builder.add(bits, ir.Constant(WORD, 0x7FFF)), odd), ir.Constant(WORD, 16))
+        is_nan = builder.fcmp_unordered("uno", arguments[0], arguments[0])
+        return builder.trunc(builder.select(is_nan, ir.Constant(WORD, 0x7FC0), rounded), ir.IntType(16))
+
+    return types.uint16(types.float32), generate
+
+
+def load(place, i):
+    """place[i]; of uint16 it is a bfloat16, and becomes float32."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(load, inline="always")
+def _(place, i):
+    if place.dtype == types.uint16:
+        return lambda place, i: from_bfloat16(place[i])
+    return lambda place, i: place[i]
+
+
+def store(place, i, value):
+    """place[i] = value; of uint16 it is rounded to bfloat16."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(store, inline="always")
+def _(place, i, value):
+    if place.dtype == types.uint16:
+
+        def rounded(place, i, value):
+            place[i] = to_bfloat16(value)
+
+        return rounded
+
+    def plain(place, i, value):
+        place[i] = value
+
+    return plain
