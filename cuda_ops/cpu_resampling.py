@@ -71,7 +71,6 @@ class Own(NamedTuple):
 
 
 JIT = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
-INLINE = {"forceinline": True, **JIT}
 
 
 @njit(**JIT)
@@ -101,7 +100,7 @@ def _weigh(out, x, offsets, weights, count, n):
         store(out, j, (w * load(a, j) + v * load(b, j)) + (u * load(c, j) + t * load(d, j)))
 
 
-@njit(**INLINE)
+@njit(**JIT)
 def _weigh_many(out, x, offsets, weights, count, n):
     """As `_weigh` for any count; out: in the dtype of the weights."""
     _weigh(out, x, offsets, weights, min(count, 4), n)
@@ -145,7 +144,7 @@ def _collect(parts, row, count, length, pixels, unit):
                 store(target, c, source[c])
 
 
-@njit(**INLINE)
+@njit(**JIT)
 def _reached(o, axis):
     """What output o looks at: its first tap, the input that meets it, and how many taps meet an input."""
     place = o * axis.down - axis.before
@@ -210,7 +209,7 @@ def _filter_rows_apart(o, image, inside, out, p, x, y, pixels, own):
         store(out, j, own.total[j])
 
 
-@njit(**INLINE)
+@njit(**JIT)
 def _resample(p, counter, source, result, pixels, left, own):
     """Take pieces of `rows` output rows until there are none. pixels: of a padded row, `left` of them before it."""
     x = Axis(p.width, p.out_width, p.up_x, p.down_x, p.before_x, p.kx)
