@@ -70,7 +70,8 @@ class Own(NamedTuple):
     row_weights: Any
 
 
-JIT = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+JIT: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+INLINE = {"forceinline": True, **JIT}  # where a call takes as long as a short row
 
 
 @njit(**JIT)
@@ -100,7 +101,7 @@ def _weigh(out, x, offsets, weights, count, n):
         store(out, j, (w * load(a, j) + v * load(b, j)) + (u * load(c, j) + t * load(d, j)))
 
 
-@njit(**JIT)
+@njit(**INLINE)
 def _weigh_many(out, x, offsets, weights, count, n):
     """As `_weigh` for any count; out: in the dtype of the weights."""
     _weigh(out, x, offsets, weights, min(count, 4), n)
@@ -144,7 +145,7 @@ def _collect(parts, row, count, length, pixels, unit):
                 store(target, c, source[c])
 
 
-@njit(**JIT)
+@njit(**INLINE)
 def _reached(o, axis):
     """What output o looks at: its first tap, the input that meets it, and how many taps meet an input."""
     place = o * axis.down - axis.before
@@ -163,7 +164,7 @@ def _phases(p, axis, left, pixels, taps, counts, offsets, weights):
             weights[place] = taps[tap + k * axis.up]
 
 
-@njit(**JIT)
+@njit(**INLINE)
 def _sum_rows(o, image, out, axis, size, own, taps):
     """The sum of input rows [size] that output row o wants, into `out`."""
     tap, i, count = _reached(o, axis)

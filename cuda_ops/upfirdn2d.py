@@ -5,6 +5,7 @@ serves the result, its gradient and every higher gradient.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -50,15 +51,14 @@ def upfirdn2d(
         raise ValueError(f"x: found {x.dtype} of shape {tuple(x.shape)}, expected floating point [B, C, H, W]")
     if f.ndim not in (1, 2) or not f.numel():
         raise ValueError(f"f: found shape {tuple(f.shape)}, expected a non-empty 1-D or 2-D filter")
-    factors, divisors, margins = _pair("up", up), _pair("down", down), _margins(padding)
-    height, width = x.shape[2] * factors[1] + sum(margins[2:]), x.shape[3] * factors[0] + sum(margins[:2])
-    if height < f.shape[0] or width < f.shape[-1]:
-        taps = f"{f.shape[0]} x {f.shape[-1]}"
-        raise ValueError(f"f: {taps} taps are larger than the padded image, {height} x {width}")
-    arguments = (x, f, factors, divisors, margins, flip_filter, float(gain))
-    if x.device.type == "cpu" and type(x) is Tensor and not torch.compiler.is_compiling():
+    sizes = (*x.shape[2:], *f.shape)
+    settings = _settings(sizes, *(v if isinstance(v, int) else tuple(v) for v in (up, down, padding)))
+    arguments = (x, f, *settings, flip_filter, float(gain))
+    if x.device.type != "cpu" or type(x) is not Tensor or torch.compiler.is_compiling():
+        return torch.ops.latentprint.upfirdn2d(*arguments)
+    if x.requires_grad and torch.is_grad_enabled():
         return _OnCpu.apply(*arguments)
-    return torch.ops.latentprint.upfirdn2d(*arguments)
+    return _on_cpu(*arguments)
 
 
 def upsample2d(x: Tensor, f: Tensor, up: int = 2, gain: float = 1) -> Tensor:
@@ -79,6 +79,19 @@ def filter2d(x: Tensor, f: Tensor, gain: float = 1) -> Tensor:
     """Filter [B, C, H, W], the size stays (f: see upfirdn2d)."""
     ky, kx = f.shape[0], f.shape[-1]
     return upfirdn2d(x, f, padding=[kx // 2, (kx - 1) // 2, ky // 2, (ky - 1) // 2], gain=gain)
+
+
+@lru_cache(maxsize=1024)
+def _settings(
+    sizes: tuple[int, ...], up: int | tuple[int, ...], down: int | tuple[int, ...], padding: int | tuple[int, ...]
+) -> tuple[list[int], list[int], list[int]]:
+    """The factors and margins in full; sizes: the image's and the filter's. Raises ValueError as upfirdn2d does."""
+    factors, divisors, margins = _pair("up", up), _pair("down", down), _margins(padding)
+    rows, columns, *taps = sizes
+    height, width = rows * factors[1] + sum(margins[2:]), columns * factors[0] + sum(margins[:2])
+    if height < taps[0] or width < taps[-1]:
+        raise ValueError(f"f: {taps[0]} x {taps[-1]} taps are larger than the padded image, {height} x {width}")
+    return factors, divisors, margins
 
 
 def _pair(name: str, value: int | Sequence[int]) -> list[int]:
@@ -157,12 +170,12 @@ class _OnCpu(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, f, up, down, padding, flip_filter, gain):
         y = _on_cpu(x, f, up, down, padding, flip_filter, gain)
-        if ctx.needs_input_grad[0]:
-            _setup_context(ctx, (x, f, up, down, padding, flip_filter, gain), y)
+        _setup_context(ctx, (x, f, up, down, padding, flip_filter, gain), y)
         return y
 
     @staticmethod
     def backward(ctx, grad):
         (f,) = ctx.saved_tensors
-        gradient = _OnCpu.apply(grad, f, ctx.down, ctx.up, ctx.padding, not ctx.flip_filter, ctx.gain)
+        adjoint = _OnCpu.apply if torch.is_grad_enabled() else _on_cpu
+        gradient = adjoint(grad, f, ctx.down, ctx.up, ctx.padding, not ctx.flip_filter, ctx.gain)
         return gradient, None, None, None, None, None, None

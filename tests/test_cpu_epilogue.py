@@ -25,9 +25,9 @@ def biased(x: Tensor, bias: Tensor) -> Tensor:
 
 
 CALLS: dict[str, tuple[Formula, Formula]] = {
-    "epilogue": (lambda *a: synthesis_epilogue(*a, gain=1.5), layer),
+    "epilogue": (lambda x, d, n, s, b: synthesis_epilogue(x, d, n, s, b, gain=1.5), layer),
     "epilogue, clamped": (
-        lambda *a: synthesis_epilogue(*a, gain=1.5, clamp=1.25),
+        lambda x, d, n, s, b: synthesis_epilogue(x, d, n, s, b, gain=1.5, clamp=1.25),
         lambda *a: layer(*a).clamp(-1.25, 1.25),
     ),
     "epilogue, no noise": (
@@ -49,7 +49,8 @@ CALLS: dict[str, tuple[Formula, Formula]] = {
 }
 
 
-def arguments(batch: int, channels: int, height: int, width: int, maps: int, seed: int) -> list[Tensor]:
+def arguments(shape: tuple[int, int, int, int], maps: int, seed: int) -> list[Tensor]:
+    batch, channels, height, width = shape
     rng = torch.Generator().manual_seed(seed)
     shapes: list[tuple[int, ...]] = [
         (batch, channels, height, width),
@@ -83,7 +84,7 @@ def differentiated(call: Formula, given: list[Tensor], weights: Tensor, second: 
 )
 def test_result_and_gradients_are_the_formulas(name, second, shape, shared, seed):
     ours, formula = CALLS[name]
-    given = arguments(*shape, 1 if shared else shape[0], seed)
+    given = arguments(shape, 1 if shared else shape[0], seed)
     assert fits(given[0])
     weights = torch.randn(shape, generator=torch.Generator().manual_seed(seed + 1))
     found = differentiated(ours, given, weights, second)
@@ -94,7 +95,7 @@ def test_result_and_gradients_are_the_formulas(name, second, shape, shared, seed
 
 
 def test_bfloat16_is_rounded_once():
-    x, demodulation, noise, strength, bias = arguments(2, 32, 6, 6, 2, 0)
+    x, demodulation, noise, strength, bias = arguments((2, 32, 6, 6), 2, 0)
     x = x.bfloat16()
     y = synthesis_epilogue(x, demodulation, noise, strength, bias, gain=1.5)
     assert y.dtype == torch.bfloat16 and y.is_contiguous(memory_format=torch.channels_last)
@@ -102,7 +103,7 @@ def test_bfloat16_is_rounded_once():
 
 
 def test_an_image_and_its_gradients_depend_on_no_other_image_and_on_no_thread():
-    given = arguments(3, 8, 40, 40, 3, 1)
+    given = arguments((3, 8, 40, 40), 3, 1)
     with patch.object(cpu_epilogue, "BLOCK", 1 << 10):  # several pieces of work an image
         together = differentiated(CALLS["epilogue"][0], given, torch.ones(3, 8, 40, 40), False)
         with patch.object(cpu_epilogue, "ALONE", 1 << 30):  # on one thread
@@ -124,7 +125,7 @@ def test_nan_and_infinity_pass(value):
 
 
 def test_a_result_that_was_only_looked_at_keeps_nothing():
-    x, *_ = arguments(1, 4, 2, 2, 1, 0)
+    x, *_ = arguments((1, 4, 2, 2), 1, 0)
     assert bias_act(x, act="lrelu").grad_fn is None
     assert scale_channels(x, torch.ones(1, 4)).grad_fn is None
 

@@ -10,12 +10,14 @@ from torch import Tensor
 from attribution.noise import autocorrelation_penalty, renormalize_
 from attribution.schedules import ProjectionConfig
 from attribution.search import LatentStatistics
+from cuda_ops import setup_filter, upfirdn2d
 from generator import LPIPS
 from generator.networks import Generator, GeneratorConfig, build_discriminator
 from tests.benchmarks.plain import PlainLPIPS, PlainProjector, noise_regularisation, synthesize
-from tests.benchmarks.plain_training import PlainTrainer, discriminate
+from tests.benchmarks.plain_training import PlainTrainer, depthwise, discriminate
 from training.augment import BGC
 from training.config import TrainingConfig
+from training.wavelets import SYM6
 
 CONFIG = GeneratorConfig(resolution=32, z_dim=6, w_dim=5, mapping_layers=2, channel_base=256, channel_max=16)
 
@@ -53,6 +55,12 @@ def test_the_distance_is_ours(net):
     images, targets = torch.rand(2, 2, 3, 32, 32) * 2 - 1
     found = plain.distance(images, plain.features(targets))
     torch.testing.assert_close(found, ours(images, targets), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("factors", [{"up": 2, "padding": [6, 5, 6, 5], "gain": 4.0}, {"down": 2, "flip_filter": True}])
+def test_the_augmentations_filter_is_ours(factors):
+    x, f = torch.randn(2, 3, 16, 18), setup_filter(SYM6)
+    torch.testing.assert_close(depthwise(x, f, **factors), upfirdn2d(x, f, **factors), rtol=1e-5, atol=1e-5)
 
 
 def test_the_noise_regularisation_is_ours():
