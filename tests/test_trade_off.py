@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.benchmarks.methods import Examined, tables
+from tests.benchmarks.methods import Examined, curve_of, tables
 from tests.benchmarks.trade_off import curve, curve_figure, curve_table, kept
 from tests.simulated_scores import score_set
 from tests.test_stopping import calibrated, with_checkpoints
@@ -40,5 +40,10 @@ def test_methods_are_compared_on_the_same_images() -> None:
     assert first.startswith("| default | 30.0 | 1.50 | 0.7500 | 0.5000 | 0.2250 | 0.3500 | 0.2000 |")
     assert first.endswith("| INCONCLUSIVE 1, NOT_SUPPORTED 1 | NOT_SUPPORTED 2 | UNRESOLVED 1 | 2 of 5 | 3 of 5 | 1 |")
     assert last.startswith("| paper | 1000.0 | – | 1.0000 | 1.0000 |") and last.endswith("| 5 of 5 | 5 of 5 | 0 |")
+    points = curve_of({"paper": paper, "default": default})
+    assert [(p.label, p.steps, p.auc["emoji-a vs real"], p.same) for p in points] == [
+        ("default", 30, 0.75, 1.0),
+        ("paper", 1000, 1.0, 0.4),
+    ]
     with pytest.raises(ValueError, match="found default with other images"):
         tables({"default": {}, "paper": paper}, {})

@@ -1,6 +1,7 @@
 """The default method against the paper's 1000 steps, each with its own calibration, on the same images of emoji-a.
 
     python -m tests.benchmarks.methods --out FOLDER --run NAME="OPTIONS OF calibrate" ... [--jpeg 75] [--time]
+        [--markdown FILE] [--figure FILE.svg]
 
 Known images: 32 of emoji-a and 32 real ones, of 32 sources, calibrate; examined are 64 of emoji-a, 64 real ones of
 other sources, and 64 of emoji-b, which no calibration knows. --jpeg: all are compressed to that quality first. --time:
@@ -37,6 +38,7 @@ from generator.files import write_atomically
 from generator.images import encode_png, to_unit
 from generator.imagesets import open_image_set
 from generator.sampling import derive_seed, sample_images
+from tests.benchmarks.trade_off import Point, curve_figure
 
 REALS = Path(__file__).parents[1] / "data" / "emoji-portraits-64.zip"
 SPLITS = ("held-out", "held-out-style", "held-out-subject")
@@ -163,6 +165,18 @@ def tables(methods: dict[str, dict[str, Examined]], seconds: dict[str, float]) -
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def curve_of(methods: dict[str, dict[str, Examined]]) -> list[Point]:
+    """Separation, and verdicts that are those of the last method, against the mean steps of each."""
+    last = list(methods.values())[-1]
+    points = []
+    for name, found in methods.items():
+        own, real = (np.array([-e.distance for e in found.values() if e.truth == t]) for t in (EXAMINED, "real"))
+        same = np.mean([found[key].verdict == last[key].verdict for key in last])
+        steps = float(np.mean([e.steps for e in found.values()]))
+        points.append(Point(name, steps, {f"{EXAMINED} vs real": auc(own, real)}, float(same)))
+    return sorted(points, key=lambda point: point.steps)
+
+
 def main() -> None:
     """Make what is missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -171,6 +185,7 @@ def main() -> None:
     parser.add_argument("--jpeg", type=int)
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--figure", type=Path, help="AUC and verdicts against the steps, as SVG")
     options = parser.parse_args()
     keep_freed_memory()
     images = options.out / "images"
@@ -189,6 +204,8 @@ def main() -> None:
     print(text)
     if options.markdown:
         write_atomically(options.markdown, (text + "\n").encode())
+    if options.figure:
+        write_atomically(options.figure, curve_figure(curve_of(methods)).encode())
 
 
 if __name__ == "__main__":
