@@ -47,8 +47,6 @@ calibration: $(VENV)/.installed-test
 figures: $(VENV)/.installed-test
 	mkdir -p $(FIGURES)
 	$(BIN)/python -m tests.benchmarks.operators --markdown $(FIGURES)/operators.md
-	$(BIN)/python -m tests.benchmarks.trade_off $(CALIBRATION) --markdown $(FIGURES)/trade-off.md \
-		--figure tests/benchmarks/pictures/trade-off.svg
 	$(BIN)/latentprint study separation $(CANDIDATES) $(ENCODERS) --calibration $(CALIBRATION) $(REALS) \
 		--out $(FIGURES)/study-1-default
 	$(BIN)/latentprint study separation $(CANDIDATES) $(ENCODERS) --calibration $(CALIBRATION) $(REALS) --noise-weight 0 \

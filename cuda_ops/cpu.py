@@ -1,6 +1,5 @@
 """upfirdn2d on the CPU: what its compiled kernel is told, and the call. Measured in tests/benchmarks/operators.py."""
 
-import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,8 +17,6 @@ PIECE = 1 << 16  # bytes of the result that a thread makes at a time, at least
 ROWS = 16  # of the result in a piece, at least: neighbours share input rows, which only one thread should fetch
 FEW = 8  # channels side by side that are too few to work on together: planes are quicker, though copied first
 ALONE = 1 << 17  # bytes of the result for which no other thread is woken
-
-PARAMETERS = ctypes.c_int64 * len(Parameters._fields)
 
 
 def upfirdn2d_cpu(
@@ -45,7 +42,7 @@ def upfirdn2d_cpu(
     plan = _plan(tuple(x.shape), memory_format == torch.channels_last, x.element_size(), taps, settings)
     y = torch.empty(plan.shape, dtype=x.dtype, memory_format=memory_format)
     if y.numel():
-        parameters = PARAMETERS.from_buffer_copy(plan.parameters)
+        parameters = plan.parameters.copy()
         parameters[1], parameters[2] = x.data_ptr(), y.data_ptr()
         cpu_threads.run(resampling_kernel(x.dtype), parameters, plan.threads)
     return y
@@ -56,7 +53,7 @@ class _Plan:
     """The result's shape, the kernel's parameters but for the addresses of x and y, and how many threads are useful."""
 
     shape: tuple[int, int, int, int]
-    parameters: ctypes.Array
+    parameters: np.ndarray
     threads: int
     taps: tuple[np.ndarray, np.ndarray]  # the parameters hold their addresses
 
@@ -84,4 +81,4 @@ def _plan(shape: tuple, channels_last: bool, bytes_each: int, taps: tuple, setti
         *(height, rows, up[1], down[1], padding[2], ky),
     )
     threads = 1 if row_bytes * rows * images < ALONE else pieces
-    return _Plan((batch, channels, rows, columns), PARAMETERS(*parameters), threads, (taps_x, taps_y))
+    return _Plan((batch, channels, rows, columns), np.array(parameters, np.int64), threads, (taps_x, taps_y))

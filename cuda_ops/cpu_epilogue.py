@@ -5,7 +5,6 @@ gradient, the result (its sign is the activation's side) and, where the scale wa
 image are made in blocks of pixels, so that they don't depend on threads or on the batch.
 """
 
-import ctypes
 from dataclasses import dataclass
 from functools import cache
 from math import inf
@@ -24,19 +23,10 @@ ALONE = 1 << 15  # numbers for which no other thread is woken
 JIT = {"nogil": True, "fastmath": {"contract", "reassoc"}, "error_model": "numpy"}
 
 
-class Parameters(ctypes.Structure):
-    """What a kernel is told; addresses are 0 where there is nothing. _step: from image to image, 0 where all share."""
-
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("taken", "x", "y", "dy", "dx", "scale", "noise", "bias")),
-        *((name, ctypes.c_int64) for name in ("sum_scaled", "sum_bias", "sum_noise")),
-        *((name, ctypes.c_int64) for name in ("images", "pixels", "channels", "block", "scale_step", "noise_step")),
-        *((name, ctypes.c_double) for name in ("alpha", "gain", "clamp")),
-    ]
-
-
+# places of a kernel's parameters, int64 but for the last three, which are float64. Addresses are 0 where there is
+# nothing; _STEP: from image to image, 0 where all share
 TAKEN, X, Y, DY, DX, SCALE, NOISE, BIAS, SUM_SCALED, SUM_BIAS, SUM_NOISE = range(11)
-IMAGES, PIXELS, CHANNELS, PER_BLOCK, SCALE_STEP, NOISE_STEP, ALPHA, GAIN, CLAMP = range(11, 20)
+IMAGES, PIXELS, CHANNELS, PER_BLOCK, SCALE_STEP, NOISE_STEP, ALPHA, GAIN, CLAMP, COUNT = range(11, 21)
 
 
 @njit(**JIT)
@@ -142,9 +132,9 @@ def epilogue(x: Tensor, scale: Tensor | None, noise: Tensor | None, bias: Tensor
     factors = _ones(x.shape[1]) if scale is None else scale.detach().float().contiguous()
     added = _zeros(x.shape[1]) if bias is None else bias.detach().float().contiguous()
     maps = None if noise is None else noise.detach().float().contiguous()
-    p.x, p.y, p.scale, p.bias = x.data_ptr(), y.data_ptr(), factors.data_ptr(), added.data_ptr()
+    p[[X, Y, SCALE, BIAS]] = [t.data_ptr() for t in (x, y, factors, added)]
     if maps is not None:
-        p.noise, p.noise_step = maps.data_ptr(), p.pixels if len(maps) > 1 else 0
+        p[NOISE], p[NOISE_STEP] = maps.data_ptr(), p[PIXELS] if len(maps) > 1 else 0
     _run(False, x, p)
     return y
 
@@ -163,31 +153,36 @@ def epilogue_gradients(
     limit = inf if bend.clamp is None else torch.tensor(bend.clamp, dtype=y.dtype).item()
     p = _shape(y, scale, bend, limit)
     factors = _ones(y.shape[1]) if scale is None else scale.detach().float().contiguous()
-    blocks = -(-p.pixels // p.block)
+    blocks = -(-int(p[PIXELS]) // int(p[PER_BLOCK]))
     sums = torch.zeros(1 if x is None else 2, len(y), blocks, y.shape[1])
     over_channels = torch.empty(len(y), 1, *y.shape[2:]) if noisy else None
-    p.y, p.dy, p.dx, p.scale, p.sum_bias = (t.data_ptr() for t in (y, dy, dx, factors, sums[0]))
+    p[[Y, DY, DX, SCALE, SUM_BIAS]] = [t.data_ptr() for t in (y, dy, dx, factors, sums[0])]
     if x is not None:
-        p.x, p.sum_scaled = x.data_ptr(), sums[1].data_ptr()
+        p[X], p[SUM_SCALED] = x.data_ptr(), sums[1].data_ptr()
     if over_channels is not None:
-        p.sum_noise = over_channels.data_ptr()
+        p[SUM_NOISE] = over_channels.data_ptr()
     _run(True, y, p)
     return dx, None if x is None else sums[1].sum(1), over_channels, sums[0].sum([0, 1])
 
 
-def _shape(x: Tensor, scale: Tensor | None, bend: Bend, limit: float) -> Parameters:
+def _shape(x: Tensor, scale: Tensor | None, bend: Bend, limit: float) -> np.ndarray:
     batch, channels = x.shape[:2]
-    p = Parameters(images=batch, pixels=x.shape[2:].numel(), channels=channels)
-    p.block = max(BLOCK // channels, 1)
-    p.scale_step = 0 if scale is None else channels
-    p.alpha, p.gain, p.clamp = bend.alpha, bend.gain, limit
+    p = np.zeros(COUNT, np.int64)
+    p[IMAGES:NOISE_STEP] = (
+        batch,
+        x.shape[2:].numel(),
+        channels,
+        max(BLOCK // channels, 1),
+        channels * (scale is not None),
+    )
+    p[ALPHA:COUNT].view(np.float64)[:] = bend.alpha, bend.gain, limit
     return p
 
 
-def _run(backward: bool, x: Tensor, p: Parameters) -> None:
+def _run(backward: bool, x: Tensor, p: np.ndarray) -> None:
     if x.numel():
-        threads = 1 if x.numel() < ALONE else p.images * -(-p.pixels // p.block)
-        cpu_threads.run(_kernel(backward, x.dtype), p, threads)
+        pieces = int(p[IMAGES]) * -(-int(p[PIXELS]) // int(p[PER_BLOCK]))
+        cpu_threads.run(_kernel(backward, x.dtype), p, 1 if x.numel() < ALONE else pieces)
 
 
 @cache

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from numba import cfunc
 
@@ -25,13 +26,13 @@ def compiled(kernel: Callable[[int], None]) -> Any:
 Fork = Callable[[int, int, int], None]
 
 
-def run(kernel: Any, parameters: ctypes.Array | ctypes.Structure, threads: int) -> None:
-    """Run a kernel on at most so many threads. parameters: the first an int64, 0."""
+def run(kernel: Any, parameters: np.ndarray, threads: int) -> None:
+    """Run a kernel on at most so many threads. parameters: int64, the first 0."""
     threads = min(threads, torch.get_num_threads())
     if threads > 1:
-        _fork()(kernel.address, ctypes.addressof(parameters), threads)
+        _fork()(kernel.address, parameters.ctypes.data, threads)
     else:
-        kernel.ctypes(ctypes.addressof(parameters))
+        kernel.ctypes(parameters.ctypes.data)
 
 
 @cache

@@ -52,9 +52,11 @@ def upfirdn2d(
     if f.ndim not in (1, 2) or not f.numel():
         raise ValueError(f"f: found shape {tuple(f.shape)}, expected a non-empty 1-D or 2-D filter")
     sizes = (*x.shape[2:], *f.shape)
-    settings = _settings(sizes, *(v if isinstance(v, int) else tuple(v) for v in (up, down, padding)))
-    arguments = (x, f, *settings, flip_filter, float(gain))
-    if x.device.type != "cpu" or type(x) is not Tensor or torch.compiler.is_compiling():
+    asked = [v if isinstance(v, int) else tuple(v) for v in (up, down, padding)]
+    if torch.compiler.is_compiling():
+        return torch.ops.latentprint.upfirdn2d(x, f, *_settings(sizes, *asked), flip_filter, float(gain))
+    arguments = (x, f, *_kept_settings(sizes, *asked), flip_filter, float(gain))
+    if x.device.type != "cpu" or type(x) is not Tensor:
         return torch.ops.latentprint.upfirdn2d(*arguments)
     if x.requires_grad and torch.is_grad_enabled():
         return _OnCpu.apply(*arguments)
@@ -81,7 +83,6 @@ def filter2d(x: Tensor, f: Tensor, gain: float = 1) -> Tensor:
     return upfirdn2d(x, f, padding=[kx // 2, (kx - 1) // 2, ky // 2, (ky - 1) // 2], gain=gain)
 
 
-@lru_cache(maxsize=1024)
 def _settings(
     sizes: tuple[int, ...], up: int | tuple[int, ...], down: int | tuple[int, ...], padding: int | tuple[int, ...]
 ) -> tuple[list[int], list[int], list[int]]:
@@ -99,6 +100,9 @@ def _pair(name: str, value: int | Sequence[int]) -> list[int]:
     if len(pair) != 2 or min(pair) < 1:
         raise ValueError(f"{name}: found {value}, expected one factor of at least 1, or [x, y]")
     return pair
+
+
+_kept_settings = lru_cache(maxsize=1024)(_settings)
 
 
 def _margins(padding: int | Sequence[int]) -> list[int]:

@@ -85,7 +85,7 @@ HOSTILE: list[tuple[tuple[Any, ...], Any, str]] = [
     (("candidates", 0, "resolution"), 96, "candidates.0.resolution: "),
     (("candidates", 0, "resolution"), -64, "candidates.0.resolution: "),
     (("candidates", 0, "provenance"), {"original_sha256": ["x"]}, "candidates.0.provenance.original_sha256: "),
-    (("projection",), {}, "projection.lpips: is missing"),
+    (("projection",), {}, "projection.beta1: is missing"),
     (("projection", "surprise"), 1, "projection: found an unknown field"),
     (("projection", "steps"), 10**12, "projection: steps: "),
     (("projection", "steps"), 3.5, "projection.steps: "),
