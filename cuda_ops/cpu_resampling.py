@@ -101,11 +101,23 @@ def _weigh(out, x, offsets, weights, count, n):
         store(out, j, (w * load(a, j) + v * load(b, j)) + (u * load(c, j) + t * load(d, j)))
 
 
-@njit(**INLINE)
+@njit(**JIT)
 def _weigh_many(out, x, offsets, weights, count, n):
     """As `_weigh` for any count; out: in the dtype of the weights."""
     _weigh(out, x, offsets, weights, min(count, 4), n)
-    for k in range(4, count):
+    k = 4
+    while k + 2 <= count:  # in pairs, and pairs of pairs: every pass reads and writes the sums
+        w, a, v, b = weights[k], shift(x, offsets[k]), weights[k + 1], shift(x, offsets[k + 1])
+        if k + 4 <= count:
+            u, c, t, d = weights[k + 2], shift(x, offsets[k + 2]), weights[k + 3], shift(x, offsets[k + 3])
+            for j in range(n):
+                out[j] += (w * load(a, j) + v * load(b, j)) + (u * load(c, j) + t * load(d, j))
+            k += 4
+        else:
+            for j in range(n):
+                out[j] += w * load(a, j) + v * load(b, j)
+            k += 2
+    if k < count:
         w, a = weights[k], shift(x, offsets[k])
         for j in range(n):
             out[j] += w * load(a, j)
