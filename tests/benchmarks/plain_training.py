@@ -56,8 +56,10 @@ def depthwise(
         x = F.pad(x, [0, up - 1, 0, 0, 0, up - 1]).reshape(batch, channels, height * up, width * up)
     x = F.pad(x, list(padding))
     taps = ((f if flip_filter else f.flip(0)) * sqrt(gain)).to(x.dtype)
-    x = F.conv2d(x, taps[None, None, None].expand(channels, 1, 1, -1), stride=(1, down), groups=channels)
-    return F.conv2d(x, taps[None, None, :, None].expand(channels, 1, -1, 1), stride=(down, 1), groups=channels)
+    planes = x.reshape(batch * channels, 1, *x.shape[2:])  # quicker than groups of three
+    planes = F.conv2d(planes, taps[None, None, None], stride=(1, down))
+    planes = F.conv2d(planes, taps[None, None, :, None], stride=(down, 1))
+    return planes.reshape(batch, channels, *planes.shape[2:])
 
 
 def discriminate(D: Discriminator, images: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ from training.state import TrainingState
 from training.step import train_step
 
 BATCH, STRENGTH = 16, 0.2
-ROUNDS = {"small-64": 3, "ada-256": 1}  # of the three kinds of step
+ROUNDS = {"small-64": 6, "ada-256": 1}  # of the three kinds of step
 AIM = 3.0
 # what a public trainer did of small-64 on two cores of such a peak
 PUBLIC_RATE, PUBLIC_PEAK = 12.0, 225e9
