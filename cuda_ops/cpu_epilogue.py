@@ -55,6 +55,13 @@ def _forward(address, element):
 
 
 @njit(**JIT)
+def _before(dy, y, alpha, gain, clamp):
+    """The gradient to the activation's argument, from that to the result y: its sign tells the side."""
+    du = dy * (gain if y > 0 else gain * alpha)
+    return du if abs(y) < clamp else np.float32(0)
+
+
+@njit(**JIT)
 def _backward(address, element):
     p, numbers = pointer(address, np.int64), pointer(address, np.float64)
     x, y, dy, dx = pointer(p[X], element), pointer(p[Y], element), pointer(p[DY], element), pointer(p[DX], element)
@@ -76,17 +83,13 @@ def _backward(address, element):
             a, b, d, e = shift(x, at), shift(y, at), shift(dy, at), shift(dx, at)
             over_channels = np.float32(0)
             for c in range(channels):
-                v = load(b, c)
-                du = load(d, c) * (gain if v > 0 else gain * alpha)
-                du = du if abs(v) < clamp else np.float32(0)
+                du = _before(load(d, c), load(b, c), alpha, gain, clamp)
                 of_bias[c] += du
                 over_channels += du
                 store(e, c, du * factors[c])
             if scaled:
                 for c in range(channels):
-                    v = load(b, c)
-                    du = load(d, c) * (gain if v > 0 else gain * alpha)
-                    du = du if abs(v) < clamp else np.float32(0)
+                    du = _before(load(d, c), load(b, c), alpha, gain, clamp)
                     of_scaled[c] += du * load(a, c)
             if noisy:
                 sum_noise[n * pixels + i] = over_channels
