@@ -88,8 +88,8 @@ def _backward(ctx, dy):
     x, demodulation, noise, noise_strength, y = ctx.saved_tensors
     du = torch.ops.latentprint.bias_act_grad(dy, y, None, 1, "lrelu", SLOPE, ctx.gain, ctx.clamp)
     wanted = ctx.needs_input_grad
-    dx = du * demodulation.to(du.dtype)[:, :, None, None] if wanted[0] else None
-    d_demodulation = (du * x).sum([2, 3], dtype=demodulation.dtype) if wanted[1] else None
+    dx = scale_channels(du, demodulation) if wanted[0] else None
+    d_demodulation = _Products.apply(du, x, demodulation.dtype) if wanted[1] else None
     d_noise = d_strength = None
     if noise is not None:
         over_channels = du.sum(1, keepdim=True, dtype=noise.dtype)
@@ -123,12 +123,29 @@ class _Scaled(torch.autograd.Function):
     def backward(ctx, dy):
         x, factors = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return scale_channels(dy, factors), (dy * x).sum([2, 3], dtype=factors.dtype)
+            return scale_channels(dy, factors), _Products.apply(dy, x, factors.dtype)
         # the identity's side is never asked for: any tensor does in the result's place
         dx, d_factors, _, _ = epilogue_gradients(
             dy, x, x if ctx.needs_input_grad[1] else None, factors, IDENTITY, False
         )
         return dx, d_factors
+
+
+class _Products(torch.autograd.Function):
+    """Sum of a * b over the pixels, [B, C, H, W] twice -> [B, C].
+
+    The library's own gradient of such a sum is no longer channels_last, and so is nothing that follows from it.
+    """
+
+    @staticmethod
+    def forward(ctx, a, b, dtype):
+        ctx.save_for_backward(a, b)
+        return (a * b).sum([2, 3], dtype=dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        a, b = ctx.saved_tensors
+        return scale_channels(b, grad), scale_channels(a, grad), None
 
 
 class _InOnePass(torch.autograd.Function):

@@ -79,16 +79,19 @@ def group_size_in(batch: int, group_size: int) -> int:
     return next(n for n in range(min(group_size, batch), 0, -1) if batch % n == 0)
 
 
-def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
+def minibatch_stddev(x: Tensor, group_size: int, batches: int = 1) -> Tensor:
     """Append one feature map: the standard deviation over groups of the batch, averaged over features and pixels.
 
-    [B, C, H, W] -> [B, C + 1, H, W]; group size: `group_size_in`; image i is in group i modulo their number.
+    [B, C, H, W] -> [B, C + 1, H, W]; group size: `group_size_in`; image i is in group i modulo their number. batches:
+    x holds so many of them, of one size, one after another: no group has images of two.
     """
-    batch, _, height, width = x.shape
+    height, width = x.shape[2:]
+    batch = len(x) // batches
     size = group_size_in(batch, group_size)
-    groups = x.float().reshape(size, batch // size, -1)
-    stddev = (groups.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=1)  # [batch / size]
-    feature = stddev.repeat(size).to(x.dtype).reshape(batch, 1, 1, 1).expand(-1, -1, height, width)
+    groups = x.float().reshape(batches, size, batch // size, -1)
+    variance = (groups - groups.mean(1, keepdim=True)).square().mean(1)  # var is many times slower along this axis
+    stddev = (variance + 1e-8).sqrt().mean(2)  # [batches, batch / size]
+    feature = stddev.repeat(1, size).to(x.dtype).reshape(-1, 1, 1, 1).expand(-1, -1, height, width)
     return torch.cat([x, feature], dim=1)
 
 
@@ -121,15 +124,19 @@ class Discriminator(nn.Module):
         self.out = EqualizedLinear(width, features)
         self.label_mapping = MappingNetwork(0, c_dim, width, 1, mapping_layers) if c_dim else None
 
-    def forward(self, image: Tensor, c: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    def forward(
+        self, image: Tensor, c: Tensor | None = None, dtype: torch.dtype | None = None, batches: int = 1
+    ) -> Tensor:
         """[B, 3, r, r] in [-1, 1] (and labels [B, c_dim]) -> logits [B, 1].
 
         dtype: of the feature maps and convolutions from resolution `half_from` up, None means that of the weights,
-        which the logits always have.
+        which the logits always have. batches: see `minibatch_stddev`.
         """
-        return self.judge(self.features(image, dtype), c)
+        return self.judge(self.features(image, dtype, batches=batches), c)
 
-    def features(self, image: Tensor, dtype: torch.dtype | None = None, shift: Tensor | None = None) -> Tensor:
+    def features(
+        self, image: Tensor, dtype: torch.dtype | None = None, shift: Tensor | None = None, batches: int = 1
+    ) -> Tensor:
         """What the last layer sees: [B, 3, r, r] -> [B, width]. shift: see `EqualizedConv`, of the first layer."""
         full, resolution = self.fc.weight.dtype, self.resolution
         image = image.to(dtype or image.dtype).contiguous(memory_format=torch.channels_last)
@@ -138,7 +145,7 @@ class Discriminator(nn.Module):
             x = block(x if resolution >= self.half_from else x.to(full))
             resolution //= 2
         x = x if resolution >= self.half_from else x.to(full)
-        x = self.conv(minibatch_stddev(x, self.mbstd_group_size), clamp=self.clamp)
+        x = self.conv(minibatch_stddev(x, self.mbstd_group_size, batches), clamp=self.clamp)
         return self.fc(x.to(full).flatten(1))
 
     def judge(self, features: Tensor, c: Tensor | None = None) -> Tensor:

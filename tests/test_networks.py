@@ -201,6 +201,16 @@ def test_minibatch_stddev_is_the_mean_deviation_of_each_group():
         np.testing.assert_allclose(y[member, 2].numpy(), group.std(axis=0).mean(), rtol=1e-6)
 
 
+def test_batches_that_a_discriminator_judges_together_share_no_group():
+    D = build_discriminator(replace(TINY, c_dim=2), 4).double()
+    batches = [torch.randn(6, 3, 16, 16, dtype=torch.float64, generator=seeded(i)) for i in range(3)]
+    labels = [F.one_hot(torch.arange(6) % 2, 2).double() for _ in batches]
+    apart = [D(images, c) for images, c in zip(batches, labels, strict=True)]  # groups of 3, where 18 allow no 4
+    together = D(torch.cat(batches), torch.cat(labels), batches=3)
+    torch.testing.assert_close(together, torch.cat(apart), rtol=1e-6, atol=1e-6)
+    assert not torch.allclose(D(torch.cat(batches), torch.cat(labels)), together, rtol=1e-3)
+
+
 @pytest.mark.parametrize("resolution", [8, 16, 32, 64, 128, 256, 512, 1024])
 def test_every_resolution_builds_and_runs(resolution):
     config = GeneratorConfig(

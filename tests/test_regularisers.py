@@ -95,7 +95,8 @@ def test_bcr_in_a_step_is_its_formula(monkeypatch):
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     state.D.register_forward_hook(lambda module, args, output: seen.append((args[0].detach(), output.detach())))
     figures = train_step(state, DATA)
-    (real, real_logits), (fake, fake_logits), (moved_real, moved_r), (moved_fake, moved_f) = seen[:4]
+    (both, logits), (moved_real, moved_r), (moved_fake, moved_f) = seen[:3]
+    (real, fake), (real_logits, fake_logits) = both.chunk(2), logits.chunk(2)
     for x, moved in ((real, moved_real), (fake, moved_fake)):
         shifts = [(i, j) for i in range(-8, 9) for j in range(-8, 9)]
         for image, other in zip(x, moved, strict=True):
@@ -117,7 +118,8 @@ def test_zcr_in_a_step_is_its_formula():
     state.D.register_forward_hook(lambda module, args, output: logits.append(output.detach()))
     figures = train_step(state, DATA)
     assert len(made) == 4  # for D and near it, for G and near it
-    _, fake, near, of_g = logits
+    both, near, of_g = logits
+    fake = both[BATCH:]
     assert figures["zcr_d"] == pytest.approx(0.2 * ((fake - near) ** 2).mean().item())
     assert figures["zcr_g"] == pytest.approx(-0.02 * ((made[2] - made[3]) ** 2).mean().item())
     assert figures["loss_g"] == pytest.approx(F.softplus(-of_g).mean().item() + figures["zcr_g"])
@@ -221,6 +223,16 @@ def test_dropout_is_as_strong_as_p_and_the_same_in_any_part():
     part = torch.tensor([2, 6])  # one group of the minibatch standard deviation
     torch.testing.assert_close(judge(state, images[part], None, part, "real"), whole[part])
     assert not torch.equal(judge(state, images, None, rows, "generated"), whole)
+
+
+@pytest.mark.parametrize("disturbance", ["dropout", "pa-gan", "bcr"])
+def test_batches_are_judged_together_as_apart(disturbance):
+    state = TrainingState(replace(CONFIG, regularise=(disturbance,)))
+    state.p, rows = 0.7, torch.arange(BATCH)
+    real, fake = torch.randn(2, BATCH, 3, 8, 8, generator=seeded())
+    together = judge(state, torch.cat([real, fake]), None, rows, "real", "generated")
+    apart = [judge(state, real, None, rows, "real"), judge(state, fake, None, rows, "generated")]
+    torch.testing.assert_close(together, torch.cat(apart))
 
 
 # ---------------------------------------------------------------- spectral normalisation
@@ -359,9 +371,10 @@ def test_a_dry_run_counts_what_the_regularisers_take():
     assert cost["rotation"].discriminator_parameters == plain.discriminator_parameters + 4 * 4 + 4
     assert cost["pa-gan"].discriminator_parameters == plain.discriminator_parameters + 16 * 4
     assert cost["bcr"].activation_bytes > plain.activation_bytes
-    # for each image, real or generated, the noise on what conv0, conv1, skip, the last convolution and fc take
+    # for each image the noise on what conv0, conv1, skip, the last convolution and fc take; G's phase keeps most, which
+    # shows D one batch
     taken = 3 * 4 * 64 + 5 * 16 + 4 * 16
-    assert cost["dropout"].activation_bytes >= plain.activation_bytes + 2 * BATCH * taken * 4
+    assert cost["dropout"].activation_bytes >= plain.activation_bytes + BATCH * taken * 4
 
 
 # ---------------------------------------------------------------- what can be asked for

@@ -65,8 +65,9 @@ def test_each_image_is_judged_with_its_own_label(monkeypatch):
     state.D.register_forward_pre_hook(lambda module, args: judged.append((args[0], args[1])))
     for _ in range(2):
         train_step(state, DATA)
-    # first step: real, generated, R1, then G's; G makes for D, for itself, and for its path length
-    (real, real_c), (_, fake_c), (r1_images, r1_c), (_, g_c) = judged[:4]
+    # first step: real and generated, R1, then G's; G makes for D, for itself, and for its path length
+    (both, both_c), (r1_images, r1_c), (_, g_c) = judged[:3]
+    real, (real_c, fake_c) = both[:BATCH], both_c.chunk(2)
     assert torch.equal((real.mean([1, 2, 3]) > 0).long(), real_c.argmax(1)) and torch.equal(real_c, r1_c)
     assert torch.equal(real, r1_images)
     assert torch.equal(fake_c, made[0]) and torch.equal(g_c, made[1]) and len(made[2]) == BATCH // 2

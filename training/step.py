@@ -107,7 +107,7 @@ def _finish(state: TrainingState, optimizer: torch.optim.Optimizer, sums: _Sums)
 
 
 def _step_discriminator(state: TrainingState, data: TrainingImages) -> dict[str, float]:
-    config, dtype = state.config, state.config.dtype
+    config = state.config
     indices = batch_indices(len(data), config.batch, state.step, config.seed)
     latents, sums = _draw(state, data, config.batch, stream(state, "D images")), _Sums()
     near = nearby(state, latents, "near D images")
@@ -118,8 +118,9 @@ def _step_discriminator(state: TrainingState, data: TrainingImages) -> dict[str,
         fake = _generated(state, latents, rows)
         real = _augmented(state, _real_images(state, data, indices, rows), rows, "augment real")
         labels, fake_labels = _one_hot(state, data, indices[rows.cpu().numpy()]), latents.labels_of(rows)
-        real_logits = judge(state, real, labels, rows, "real", dtype)
-        fake_logits = judge(state, fake, fake_labels, rows, "generated", dtype)
+        labels_of_both = None if labels is None or fake_labels is None else torch.cat([labels, fake_labels])
+        both = judge(state, torch.cat([real, fake]), labels_of_both, rows, "real", "generated")
+        real_logits, fake_logits = both.chunk(2)
         loss = discriminator_loss(real_logits, fake_logits)
         judged = Judged(real, labels, real_logits), Judged(fake, fake_labels, fake_logits)
         terms = discriminator_terms(state, rows, *judged, near=partial(_generated, state, near, rows))
@@ -170,7 +171,7 @@ def _regularise_discriminator(state: TrainingState, reals: Sequence[tuple[Tensor
 
 
 def _step_generator(state: TrainingState, data: TrainingImages) -> dict[str, float]:
-    config, dtype, G, sums = state.config, state.config.dtype, state.G, _Sums()
+    config, G, sums = state.config, state.G, _Sums()
     latents = _draw(state, data, config.batch, stream(state, "G images"))
     near = nearby(state, latents, "near G images")
     _, generator_loss = LOSSES[config.loss]
@@ -178,9 +179,9 @@ def _step_generator(state: TrainingState, data: TrainingImages) -> dict[str, flo
         share = len(rows) / config.batch
         ws = latents.ws(G, rows)
         with frozen(state.D, state.auxiliary):
-            made = latents.images(G, ws, rows, dtype)
+            made = latents.images(G, ws, rows, config.dtype)
             shown = _augmented(state, made, rows, "augment G")
-            loss = generator_loss(judge(state, shown, latents.labels_of(rows), rows, "G", dtype))
+            loss = generator_loss(judge(state, shown, latents.labels_of(rows), rows, "G"))
             terms = generator_terms(state, made, shown, near=partial(_made, state, near, rows))
             loss = sum(terms.values(), loss)
             (loss * share).backward()
@@ -202,7 +203,7 @@ def _regularise_path_length(state: TrainingState, data: TrainingImages) -> dict[
         # a process without images does its part on one that counts nothing: it has to add the same gradients up
         rows = rows if len(rows) else torch.zeros_like(state.parts[0][:1])
         ws = latents.ws(state.G, rows)
-        lengths = path_lengths(latents.images(state.G, ws, rows), ws, y[rows])
+        lengths = path_lengths(latents.images(state.G, ws, rows, config.dtype), ws, y[rows])
         penalty = path_length_penalty(lengths, state.path_length_mean, config.path_length)
         (penalty * config.path_length_interval * share).backward()
         sums.add(share, path_length=lengths.mean(), path_length_penalty=penalty)
