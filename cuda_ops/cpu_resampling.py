@@ -142,6 +142,10 @@ def _deal(row, parts, count, length, unit):
 @njit(**JIT)
 def _collect(parts, row, count, length, pixels, unit):
     """The reverse, into `pixels` pixels of a row of any dtype."""
+    if count == 1:
+        for j in range(pixels * unit):
+            store(row, j, parts[j])
+        return
     if count == 2 and unit == 1:
         odd = shift(parts, length)
         for m in range(pixels >> 1):

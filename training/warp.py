@@ -46,6 +46,7 @@ def warp(images: Tensor, inverse: Tensor) -> Tensor:
     """
     height, width = images.shape[2:]
     low_pass = setup_filter(SYM6).to(images.device)
+    images = images.contiguous()  # few channels: what follows would copy, and back, images that are 17 times as large
     x = reflect(images, *_margins(inverse, width, height))
     x = upfirdn2d(x, low_pass, up=2, padding=[TAPS // 2, TAPS // 2 - 1] * 2, gain=4)
     grid = _grid(inverse.to(images.dtype), (height, width), x.shape[2:])
