@@ -16,9 +16,10 @@ from numba import njit
 from torch import Tensor
 
 from cuda_ops import cpu_threads
-from cuda_ops.cpu_numbers import load, pointer, shift, store, take
+from cuda_ops.cpu_numbers import hold, load, pointer, shift, store, take
 
 BLOCK = 1 << 15  # numbers in a piece of work, about
+RUN = 1 << 9  # numbers of several pixels that are worked on side by side: 32 channels alone are too short a loop
 ALONE = 1 << 15  # numbers for which no other thread is woken
 JIT = {"nogil": True, "fastmath": {"contract", "reassoc"}, "error_model": "numpy"}
 
@@ -62,6 +63,22 @@ def _before(dy, y, alpha, gain, clamp):
 
 
 @njit(**JIT)
+def _repeat(out, factors, channels, count):
+    """factors [channels], `count` times."""
+    for r in range(count):
+        for c in range(channels):
+            out[r * channels + c] = factors[c]
+
+
+@njit(**JIT)
+def _add_up(out, sums, channels, count):
+    """Add sums [count, channels] to out [channels]."""
+    for r in range(count):
+        for c in range(channels):
+            out[c] += sums[r * channels + c]
+
+
+@njit(**JIT)
 def _backward(address, element):
     p, numbers = pointer(address, np.int64), pointer(address, np.float64)
     x, y, dy, dx = pointer(p[X], element), pointer(p[Y], element), pointer(p[DY], element), pointer(p[DX], element)
@@ -71,28 +88,41 @@ def _backward(address, element):
     pixels, channels, block = p[PIXELS], p[CHANNELS], p[PER_BLOCK]
     blocks, images, scale_step = (pixels + block - 1) // block, p[IMAGES], p[SCALE_STEP]
     scaled, noisy = p[SUM_SCALED] != 0, p[SUM_NOISE] != 0
+    run = min(max(RUN // channels, 1), pixels)
+    size = run * channels
+    memory = np.zeros(3 * size, np.float32)
+    factors = pointer(memory.ctypes.data, np.float32)
+    of_bias, of_scaled = shift(factors, size), shift(factors, 2 * size)
     while True:
         piece = take(p)
         n, first = piece // blocks, piece % blocks * block
         if n >= images:
-            return
-        factors, of_bias = shift(scale, n * scale_step), shift(sum_bias, piece * channels)
-        of_scaled = shift(sum_scaled, piece * channels if scaled else 0)
-        for i in range(first, min(first + block, pixels)):
+            break
+        last = min(first + block, pixels)
+        _repeat(factors, shift(scale, n * scale_step), channels, run)
+        for j in range(size):
+            of_bias[j] = of_scaled[j] = 0
+        for i in range(first, last, run):
             at = (n * pixels + i) * channels
             a, b, d, e = shift(x, at), shift(y, at), shift(dy, at), shift(dx, at)
-            over_channels = np.float32(0)
-            for c in range(channels):
-                du = _before(load(d, c), load(b, c), alpha, gain, clamp)
-                of_bias[c] += du
-                over_channels += du
-                store(e, c, du * factors[c])
+            count = min(run, last - i) * channels
+            for j in range(count):
+                du = _before(load(d, j), load(b, j), alpha, gain, clamp)
+                of_bias[j] += du
+                store(e, j, du * factors[j])
             if scaled:
-                for c in range(channels):
-                    du = _before(load(d, c), load(b, c), alpha, gain, clamp)
-                    of_scaled[c] += du * load(a, c)
-            if noisy:
-                sum_noise[n * pixels + i] = over_channels
+                for j in range(count):
+                    of_scaled[j] += _before(load(d, j), load(b, j), alpha, gain, clamp) * load(a, j)
+        for i in range(first, last if noisy else first):
+            at, over_channels = (n * pixels + i) * channels, np.float32(0)
+            b, d = shift(y, at), shift(dy, at)
+            for c in range(channels):
+                over_channels += _before(load(d, c), load(b, c), alpha, gain, clamp)
+            sum_noise[n * pixels + i] = over_channels
+        _add_up(shift(sum_bias, piece * channels), of_bias, channels, run)
+        if scaled:
+            _add_up(shift(sum_scaled, piece * channels), of_scaled, channels, run)
+    hold(memory)
 
 
 @cache

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from cuda_ops.cpu_numbers import load, pointer, shift, store, take
+from cuda_ops.cpu_numbers import hold, load, pointer, shift, store, take
 from cuda_ops.cpu_threads import compiled
 
 
@@ -285,12 +285,7 @@ def _run(address, element, dtype):
         *(pointer(row_offsets, np.int64), pointer(row_offsets + 8 * p.ky, dtype)),
     )
     _resample(p, q, pointer(p.x, element), pointer(p.y, element), pixels, left, own)
-    _hold(memory)
-
-
-@njit
-def _hold(memory):
-    """numba frees an array after the last line that names it."""
+    hold(memory)
 
 
 @cache

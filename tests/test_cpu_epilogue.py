@@ -122,7 +122,8 @@ def test_channels_stay_side_by_side_in_the_second_order(dtype):
     style = torch.ones(2, 8, requires_grad=True)
     y = synthesis_epilogue(scale_channels(x, style), demodulation, noise, strength, bias)
     firsts = torch.autograd.grad(y.float().square().sum(), (x, style, demodulation), create_graph=True)
-    (second,) = torch.autograd.grad(sum(first.float().square().sum() for first in firsts), x)
+    squares = torch.stack([first.float().square().sum() for first in firsts])
+    (second,) = torch.autograd.grad(squares.sum(), x)
     assert second.is_contiguous(memory_format=torch.channels_last) and second.abs().sum() > 0
 
 

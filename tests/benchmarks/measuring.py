@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,11 +32,44 @@ def in_own_process(measure: Callable[[Item], Result], items: Iterable[Item]) -> 
 
     Raises BrokenProcessPool where a process is killed, as for want of memory.
     """
+    for item in items:
+        with ProcessPoolExecutor(1, mp_context=_processes()) as pool:
+            yield pool.submit(measure, item).result()
+
+
+class InOwnProcess:
+    """An object that lives in a process of its own: several can be asked in turns, and none finds another's memory."""
+
+    def __init__(self, make: Callable[..., object], *arguments: object):
+        self._pool = ProcessPoolExecutor(1, mp_context=_processes())
+        self._pool.submit(_make, make, arguments).result()
+
+    def call(self, method: str) -> Any:
+        """object.method(). Raises BrokenProcessPool where the process is killed."""
+        return self._pool.submit(_call, method).result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+
+_made: list[object] = []  # in its process
+
+
+def _make(make: Callable[..., object], arguments: tuple[object, ...]) -> None:
+    _made.append(make(*arguments))
+
+
+def _call(method: str) -> object:
+    return getattr(_made[0], method)()
+
+
+def _processes() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["attribution.projector", "generator.loading", "training.step"])
-    for item in items:
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
-            yield pool.submit(measure, item).result()
+    return context
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,15 @@
 
 The bundled generators' recipe (small-64) and ada-256's networks at 64x64, batch 16, augmentation on with p = 0.2,
 random pixels; ours in fp32 and bf16, the plain trainer (tests/benchmarks/plain_training.py) in fp32, each in a process
-of its own. A step with nothing lazy, one with the path length penalty and one with both regularisers are timed after a
-warm-up; images/s is that of a whole cycle of the lazy intervals. GFLOP/s: what training/estimate.py counts of a
-training image, regularisers averaged over the steps. About eight minutes on two idle cores.
+of its own, in turns. A step with nothing lazy, one with the path length penalty and one with both regularisers are
+timed after a warm-up; images/s is that of a whole cycle of the lazy intervals. GFLOP/s: what training/estimate.py
+counts of a training image, regularisers averaged over the steps. About nine minutes on two idle cores.
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -21,10 +22,10 @@ import numpy as np
 from generator.allocation import keep_freed_memory
 from generator.files import write_atomically
 from tests.benchmarks.measuring import (
+    InOwnProcess,
     account_table,
     faster,
     highest,
-    in_own_process,
     machine,
     most_memory,
     peak_table,
@@ -41,7 +42,7 @@ from training.state import TrainingState
 from training.step import train_step
 
 BATCH, STRENGTH = 16, 0.2
-ROUNDS = {"small-64": 6, "ada-256": 1}  # of the three kinds of step
+ROUNDS = {"small-64": 12, "ada-256": 1}  # of the three kinds of step
 AIM = 3.0
 # what a public trainer did of small-64 on two cores of such a peak
 PUBLIC_RATE, PUBLIC_PEAK = 12.0, 225e9
@@ -81,30 +82,49 @@ def config_of(case: Case) -> TrainingConfig:
     return replace(resolve(case.preset, asked), x_flip=False)
 
 
-def measure(case: Case) -> Row:
-    """Run in a process of its own."""
-    keep_freed_memory()  # as the command line does; for the plain trainer too, which is no fair one without
-    config = config_of(case)
-    pixels = np.random.default_rng(0).integers(0, 256, (256, 64, 64, 3), dtype=np.uint8)
-    run, at = (_plain if case.baseline else _ours)(config, pixels)
-    # a step at which R1 and path length run, one with the latter alone, one without either
-    both = config.r1_interval * config.path_length_interval
-    kinds = {"both": both, "path length": config.path_length_interval, "neither": both + 1}
-    assert config.path_length_interval % config.r1_interval  # else no step has the path length alone
-    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
-    at(both)
-    run()
-    for _ in range(ROUNDS[case.preset]):
-        for kind, step in kinds.items():
-            at(step)
+class Trial:
+    """A trainer in a process of its own, which times its steps when it is told to."""
+
+    def __init__(self, case: Case):
+        keep_freed_memory()  # as the command line does; for the plain trainer too, which is no fair one without
+        self.case, config = case, config_of(case)
+        pixels = np.random.default_rng(0).integers(0, 256, (256, 64, 64, 3), dtype=np.uint8)
+        self.run, self.at = (_plain if case.baseline else _ours)(config, pixels)
+        # a step at which R1 and path length run, one with the latter alone, one without either
+        both = config.r1_interval * config.path_length_interval
+        assert config.path_length_interval % config.r1_interval  # else no step has the path length alone
+        self.kinds = {"both": both, "path length": config.path_length_interval, "neither": both + 1}
+        self.seconds: dict[str, list[float]] = {kind: [] for kind in self.kinds}
+        self.at(both)
+        self.run()
+
+    def take_round(self) -> None:
+        """Time a step of each kind."""
+        for kind, step in self.kinds.items():
+            self.at(step)
             start = time.perf_counter()
-            run()
-            seconds[kind].append(time.perf_counter() - start)
-    at(both + 1)
-    with profiler() as seen:
-        run()
-    neither, path_length, all_three = (median(seconds[kind]) for kind in ("neither", "path length", "both"))
-    return Row(case, neither, all_three - path_length, path_length - neither, most_memory(), shares_of_time(seen))
+            self.run()
+            self.seconds[kind].append(time.perf_counter() - start)
+
+    def row(self) -> Row:
+        """The medians, and the account of a plain step."""
+        self.at(self.kinds["neither"])
+        with profiler() as seen:
+            self.run()
+        neither, path_length, all_three = (median(self.seconds[kind]) for kind in ("neither", "path length", "both"))
+        account = shares_of_time(seen)
+        return Row(self.case, neither, all_three - path_length, path_length - neither, most_memory(), account)
+
+
+def measure(preset: str) -> list[Row]:
+    """The three trainers, round by round in turns: what else goes on in the machine meets all of them alike."""
+    ways = (("fp32", True), ("fp32", False), ("bf16", False))
+    with ExitStack() as stack:
+        trials = [stack.enter_context(InOwnProcess(Trial, Case(preset, *way))) for way in ways]
+        for _ in range(ROUNDS[preset]):
+            for trial in trials:
+                trial.call("take_round")
+        return [trial.call("row") for trial in trials]
 
 
 Control = tuple[Callable[[], object], Callable[[int], None]]  # takes a step; says which step is the next
@@ -165,12 +185,11 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="write the tables here too")
     options = parser.parse_args()
     peak_rows = peaks_now()
-    ways = (("fp32", True), ("fp32", False), ("bf16", False))
-    cases = [Case(preset, *way) for preset in options.only.split(",") for way in ways]
     rows = []
-    for row in in_own_process(measure, cases):
-        print(row.case, f"{row.rate:.2f} images/s", flush=True)
-        rows.append(row)
+    for preset in options.only.split(","):
+        for row in measure(preset):
+            print(row.case, f"{row.rate:.2f} images/s", flush=True)
+            rows.append(row)
     peak_rows = faster(peak_rows, peaks_now())
     peaks = {precision: highest(peak_rows, precision) for precision in ("fp32", "bf16")}
     accounts = {
