@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from llvmlite.binding import get_host_cpu_features
 from numba import njit
 
-from cuda_ops.cpu_numbers import from_bfloat16, pointer, round_by_instruction, round_by_integers
+from cuda_ops.cpu_numbers import from_bfloat16, pointer, round_by_instruction, round_by_integers, rounds_by_instruction
 
 SMALLEST_NORMAL = 2.0**-126
 
@@ -44,7 +43,7 @@ def numbers() -> torch.Tensor:
 def test_rounding_is_pytorchs(rounding):
     x = numbers()
     if rounding is by_instruction:
-        if not get_host_cpu_features().get("avx512bf16"):
+        if not rounds_by_instruction():
             pytest.skip("needs a processor with AVX512-BF16")
         x = x[~(x.abs() < SMALLEST_NORMAL)]  # these become 0
     found = torch.empty(len(x), dtype=torch.bfloat16)
@@ -53,7 +52,7 @@ def test_rounding_is_pytorchs(rounding):
 
 
 def test_the_instruction_makes_0_of_numbers_too_small_to_be_normal():
-    if not get_host_cpu_features().get("avx512bf16"):
+    if not rounds_by_instruction():
         pytest.skip("needs a processor with AVX512-BF16")
     x = torch.full([64], SMALLEST_NORMAL / 2)
     found = torch.ones(64, dtype=torch.bfloat16)
