@@ -14,6 +14,13 @@ REALS := --real $(DATA) --split held-out,held-out-style,held-out-subject
 CALIBRATION := attribution/demo/calibration.json
 STEPS ?= 30
 FIGURES := runs/figures
+PICTURES := tests/benchmarks/pictures
+METHODS := $(BIN)/python -m tests.benchmarks.methods --out $(FIGURES)
+# fewer steps and more, against the paper's 1000; LPIPS-Alex, which takes a third of the time
+ALEX := --batch-size 16 --lpips alex
+CURVE := --run "default=$(ENCODER_A) --steps $(STEPS) $(ALEX)" \
+	$(foreach n,5 10 15 30 60,--run "bf16-$(n)=$(ENCODER_A) --steps $(n) --precision bf16 $(ALEX)") \
+	--run "paper=--method paper --full --precision bf16 $(ALEX)"
 
 .PHONY: demo test lint encoders calibration figures clean
 
@@ -35,7 +42,7 @@ encoders: $(VENV)/.installed-test
 			--out $(MODELS)/$$name.encoder.safetensors; done
 
 # Demo suspects, calibration, and every number of the README that a name in <!-- --> marks, from the bundled generators:
-# three hours on two cores, two of them for the paper's 1000 steps. Killed, it goes on where it was.
+# three hours on two cores, two of them for the paper's 1000 steps with three kinds of images. Killed, it goes on.
 calibration: $(VENV)/.installed-test
 	mkdir -p $(FIGURES)
 	$(BIN)/python -m tests.benchmarks.demo_suspects > $(FIGURES)/excluded
@@ -55,10 +62,12 @@ figures: $(VENV)/.installed-test
 		$(BIN)/latentprint evaluate --generator $$name.safetensors --data $(DATA) --split train --samples 2337 --json \
 			--metrics fd_vgg16,kd_vgg16,recall > $(FIGURES)/metrics-$$(basename $$name).json; done
 	$(BIN)/python -m tests.benchmarks.sample_grids
-	$(BIN)/python -m tests.benchmarks.methods --out $(FIGURES)/methods --time --markdown $(FIGURES)/methods.md \
+	$(METHODS)/methods --time --markdown $(FIGURES)/methods.md \
 		--run "default=$(ENCODER_A) --steps $(STEPS) --batch-size 16" \
 		--run "bf16=$(ENCODER_A) --steps $(STEPS) --precision bf16 --batch-size 16" \
 		--run "paper=--method paper --full --precision bf16 --batch-size 16"
+	$(METHODS)/alex --time $(CURVE) --markdown $(FIGURES)/alex.md --figure $(PICTURES)/alex.svg
+	$(METHODS)/alex-jpeg --jpeg 75 --time $(CURVE) --markdown $(FIGURES)/alex-jpeg.md --figure $(PICTURES)/alex-jpeg.svg
 	$(BIN)/python -m tests.benchmarks.readme_numbers $(FIGURES)
 
 # Editable, so that a stamp is enough: the code that runs is always the code that is here.

@@ -3,7 +3,8 @@
 A pointer p is made by `pointer`; p[i] and p[i] = value are the plain memory. Arrays would have every index checked for
 its sign, and their parts made with care, which costs as much as a short row of an image.
 
-numba keeps a compiled kernel for as long as the kernel's own file stays the same: after a change here, `make clean`.
+numba keeps a compiled kernel for as long as the kernel's own file stays the same: after a change here, delete the *.nbi
+and *.nbc in __pycache__.
 """
 
 from llvmlite import ir
@@ -95,7 +96,7 @@ def round_by_integers(typing, value):
 def rounds_by_instruction() -> bool:
     """Whether numba compiles for processors that round to bfloat16: its environment may forbid it."""
     features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
-    return "+avx512bf16" in features.split(",")
+    return {"+avx512bf16", "+avx512vl"} <= set(features.split(","))
 
 
 # one operation or eight, of a short kernel's twenty

@@ -84,7 +84,7 @@ def _keep(ctx, inputs, output):
 
 
 def _backward(ctx, dy):
-    """Every factor's gradient from du, that of the leaky ReLU's argument: plain operations, so differentiable again."""
+    """Every factor's gradient from du, that of the leaky ReLU's argument, by operations that have gradients again."""
     x, demodulation, noise, noise_strength, y = ctx.saved_tensors
     du = torch.ops.latentprint.bias_act_grad(dy, y, None, 1, "lrelu", SLOPE, ctx.gain, ctx.clamp)
     wanted = ctx.needs_input_grad
@@ -144,8 +144,8 @@ class _Products(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        a, b = ctx.saved_tensors
-        return scale_channels(b, grad), scale_channels(a, grad), None
+        (a, b), (of_a, of_b, _) = ctx.saved_tensors, ctx.needs_input_grad
+        return scale_channels(b, grad) if of_a else None, scale_channels(a, grad) if of_b else None, None
 
 
 class _InOnePass(torch.autograd.Function):

@@ -4,7 +4,7 @@ import ctypes
 import platform
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt's, from glibc's malloc.h
-NEVER = 2**31 - 1
+NEVER = -1  # a limit of 2 GiB, the largest that fits, is what a batch of 8 at 256x256 leaves free
 
 
 def keep_freed_memory() -> bool:

@@ -20,9 +20,8 @@ NETWORK = GeneratorConfig(
 )
 CONFIG = TrainingConfig(network=NETWORK, batch=8, gamma=0.5, r1_interval=2, path_length_interval=2)
 DATA = TrainingImages(np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8), "d" * 64)
-# relative to fp32 on this run: of losses over three steps; of the gradients of D, R1, G and path length in the first
+# relative to fp32 on this run: of losses over three steps, and of the first step's gradients
 DISTANCE = {"bf16": 0.05, "fp16": 0.02}
-GRADIENT_DISTANCES = {"bf16": (0.05, 0.05, 0.05, 0.1), "fp16": (0.02, 0.02, 0.02, 0.04)}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -30,7 +29,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def run(config: TrainingConfig) -> tuple[list[dict[str, float]], list[torch.Tensor], TrainingState]:
-    """Three steps: their figures, and the first one's gradients of D, of R1, of G, and of the path length penalty."""
+    """Three steps: their figures, and the gradients of D and of G in the first one."""
     state, gradients = TrainingState(config), []
     for optimizer in (state.opt_D, state.opt_G):
         optimizer.register_step_pre_hook(
@@ -39,7 +38,7 @@ def run(config: TrainingConfig) -> tuple[list[dict[str, float]], list[torch.Tens
             )
         )
     figures = [train_step(state, DATA) for _ in range(3)]
-    return figures, gradients[:4], state
+    return figures, [gradients[0], gradients[2]], state  # between them R1's
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +56,9 @@ def test_losses_and_gradients_stay_within_the_stated_distance_of_fp32(in_fp32, p
         for name in {"loss_d", "loss_g", "r1", "path_length"} & expected.keys():
             assert found[name] == pytest.approx(expected[name], rel=DISTANCE[precision]), name
     assert [figures["loss_d"] for figures in half] != [figures["loss_d"] for figures in full]
-    for a, b, distance in zip(gradients, whole_gradients, GRADIENT_DISTANCES[precision], strict=True):
-        assert 0 < (a - b).norm() / b.norm() < distance
-        assert ((a == 0) & (b != 0)).float().mean() < 0.002  # unscaled, and yet none to speak of vanishes
+    for a, b in zip(gradients, whole_gradients, strict=True):
+        assert 0 < (a - b).norm() / b.norm() < DISTANCE[precision]
+        assert ((a == 0) & (b != 0)).float().mean() < 0.001  # unscaled, and yet none to speak of vanishes
     for network in (state.G, state.D, state.G_ema):  # the masters
         assert {t.dtype for t in network.state_dict().values()} == {torch.float32}
 

@@ -32,8 +32,8 @@ class TrainingConfig:
     has the zero that r_t is about, so neither takes adaptive augmentation.
     gamma: R1 weight. path_length: weight of the path length penalty, its y scaled by 1/r (0 turns it off).
     Intervals are in steps, half-lives in thousands of images (kimg). style_mixing: probability. precision: "fp32", or
-    "bf16" or "fp16" for the feature maps (weights, their gradients and the average stay fp32), at the half_resolutions
-    highest resolutions (ADA, Appendix D.1: 4; its formula there gives 5). fp16 needs a network
+    "bf16" or "fp16" for the feature maps of the main losses (weights, R1, path length and the average stay fp32), at
+    the half_resolutions highest resolutions (ADA, Appendix D.1: 4; its formula there gives 5). fp16 needs a network
     with a clamp. Losses are not scaled: the paper says of none.
     augment: categories of the adaptive augmentation, () for none; its p seeks E[sign(D(real))] = ada_target, measured
     over ada_interval steps, and can rise from 0 to 1 in ada_kimg (ADA: 500, 100 for transfer).

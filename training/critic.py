@@ -36,14 +36,21 @@ class Judged:
     logits: Tensor
 
 
-def judge(state: TrainingState, images: Tensor, labels: Tensor | None, rows: Tensor, *purposes: str) -> Tensor:
-    """D's logits, in the run's precision; under dropout or with a checksum that turns its answer round if it has one.
+def judge(
+    state: TrainingState,
+    images: Tensor,
+    labels: Tensor | None,
+    rows: Tensor,
+    *purposes: str,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """D's logits; where the run has it so, under dropout, or with a checksum that turns its answer round.
 
     purposes: "real", "generated", "mixtures", "R1" or "G"; the same purpose, the same disturbance. images and logits:
     these rows of a batch for each purpose, one after another, [len(purposes) * rows, ...]. Together they cost less than
-    apart, for many of a small network's costs don't depend on the batch.
+    apart, for many of a small network's costs don't depend on the batch. dtype: as Discriminator's.
     """
-    D, dtype, count = state.D, state.config.dtype, len(purposes)
+    D, count = state.D, len(purposes)
     purposes = tuple(f"judge {purpose}" for purpose in purposes)
     if "dropout" in state.config.regularise:
         rngs = [rng for purpose in purposes for rng in image_streams(state, purpose, rows)]
@@ -73,10 +80,10 @@ def discriminator_terms(
         for judged, purpose in ((real, "real"), (fake, "generated")):
             x, y = draw_translation(config.batch, stream(state, f"translate {purpose}"))
             moved = translate(judged.images, x[rows], y[rows])
-            logits = judge(state, moved, judged.labels, rows, purpose)
+            logits = judge(state, moved, judged.labels, rows, purpose, dtype=config.dtype)
             terms[f"bcr_{purpose}"] = BCR_WEIGHT * consistency(judged.logits, logits)
     if "zcr" in config.regularise:
-        logits = judge(state, near(), fake.labels, rows, "generated")
+        logits = judge(state, near(), fake.labels, rows, "generated", dtype=config.dtype)
         terms["zcr_d"] = ZCR_WEIGHT_D * consistency(fake.logits, logits)
     if state.auxiliary.rotation is not None:
         loss = rotation_loss(state.D, state.auxiliary.rotation, real.images, config.dtype)

@@ -94,22 +94,22 @@ class _Phases:
         with torch.no_grad():
             return self.G.synthesis(self.ws(self.batch), noise="random", dtype=self.dtype)
 
-    def judge(self, images: Tensor) -> Tensor:
+    def judge(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """As training/critic.py does; images: one batch or several."""
         c, checksum = self.labels(len(images)), self.auxiliary.checksum
         shift = checksum(torch.empty(len(images), BITS, 1, 1, device="meta")) if checksum else None
         dropout = "dropout" in self.config.regularise
         with noisy_inputs(self.D, torch.empty_like) if dropout else nullcontext():
-            return self.D.judge(self.D.features(images, self.dtype, shift, len(images) // self.batch), c)
+            return self.D.judge(self.D.features(images, dtype, shift, len(images) // self.batch), c)
 
     def train_discriminator(self) -> None:
         chosen = self.config.regularise
-        both = self.judge(torch.cat([self.images(), self.generate()]))
+        both = self.judge(torch.cat([self.images(), self.generate()]), self.dtype)
         loss = discriminator_loss(*both.chunk(2))
         more = [self.images(), self.images()] if "bcr" in chosen else []
         more += [self.generate()] if "zcr" in chosen else []
         for x in more:
-            loss = loss + self.judge(x).mean()
+            loss = loss + self.judge(x, self.dtype).mean()
         (loss + self.rotations(self.images())).backward()
 
     def rotations(self, images: Tensor) -> Tensor | float:
@@ -123,14 +123,14 @@ class _Phases:
     def train_generator(self) -> None:
         images = self.G.synthesis(self.ws(self.batch), noise="random", dtype=self.dtype)
         with frozen(self.D, self.auxiliary):
-            loss = generator_loss(self.judge(images)) + self.rotations(images)
+            loss = generator_loss(self.judge(images, self.dtype)) + self.rotations(images)
             if "zcr" in self.config.regularise:
                 loss = loss + self.G.synthesis(self.ws(self.batch), noise="random", dtype=self.dtype).mean()
             loss.backward()
 
     def path_length(self) -> None:
         ws = self.ws(max(self.batch // self.config.path_length_shrink, 1))
-        images = self.G.synthesis(ws, noise="random", dtype=self.dtype)
+        images = self.G.synthesis(ws, noise="random")
         lengths = path_lengths(images, ws, torch.empty_like(images))
         path_length_penalty(lengths, torch.zeros([], device="meta"), self.config.path_length).backward()
 

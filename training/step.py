@@ -119,7 +119,7 @@ def _step_discriminator(state: TrainingState, data: TrainingImages) -> dict[str,
         real = _augmented(state, _real_images(state, data, indices, rows), rows, "augment real")
         labels, fake_labels = _one_hot(state, data, indices[rows.cpu().numpy()]), latents.labels_of(rows)
         labels_of_both = None if labels is None or fake_labels is None else torch.cat([labels, fake_labels])
-        both = judge(state, torch.cat([real, fake]), labels_of_both, rows, "real", "generated")
+        both = judge(state, torch.cat([real, fake]), labels_of_both, rows, "real", "generated", dtype=config.dtype)
         real_logits, fake_logits = both.chunk(2)
         loss = discriminator_loss(real_logits, fake_logits)
         judged = Judged(real, labels, real_logits), Judged(fake, fake_labels, fake_logits)
@@ -163,6 +163,7 @@ def _regularise_discriminator(state: TrainingState, reals: Sequence[tuple[Tensor
     for rows, (real, labels) in zip(state.parts, reals, strict=True):
         share = len(rows) / config.batch
         real = real.detach().requires_grad_()
+        # in full precision: of this gradient up to a quarter would vanish in fp16
         penalty = r1_penalty(judge(state, real, labels, rows, "R1"), real, config.gamma)
         (penalty * config.r1_interval * share).backward()
         sums.add(share, r1=penalty)
@@ -181,7 +182,7 @@ def _step_generator(state: TrainingState, data: TrainingImages) -> dict[str, flo
         with frozen(state.D, state.auxiliary):
             made = latents.images(G, ws, rows, config.dtype)
             shown = _augmented(state, made, rows, "augment G")
-            loss = generator_loss(judge(state, shown, latents.labels_of(rows), rows, "G"))
+            loss = generator_loss(judge(state, shown, latents.labels_of(rows), rows, "G", dtype=config.dtype))
             terms = generator_terms(state, made, shown, near=partial(_made, state, near, rows))
             loss = sum(terms.values(), loss)
             (loss * share).backward()
@@ -203,7 +204,7 @@ def _regularise_path_length(state: TrainingState, data: TrainingImages) -> dict[
         # a process without images does its part on one that counts nothing: it has to add the same gradients up
         rows = rows if len(rows) else torch.zeros_like(state.parts[0][:1])
         ws = latents.ws(state.G, rows)
-        lengths = path_lengths(latents.images(state.G, ws, rows, config.dtype), ws, y[rows])
+        lengths = path_lengths(latents.images(state.G, ws, rows), ws, y[rows])
         penalty = path_length_penalty(lengths, state.path_length_mean, config.path_length)
         (penalty * config.path_length_interval * share).backward()
         sums.add(share, path_length=lengths.mean(), path_length_penalty=penalty)
