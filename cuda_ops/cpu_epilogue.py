@@ -63,6 +63,15 @@ def _before(dy, y, alpha, gain, clamp):
 
 
 @njit(**JIT)
+def _over_channels(dy, y, channels, alpha, gain, clamp):
+    """The sum of `_before` over a pixel."""
+    total = np.float32(0)
+    for c in range(channels):
+        total += _before(load(dy, c), load(y, c), alpha, gain, clamp)
+    return total
+
+
+@njit(**JIT)
 def _repeat(out, factors, channels, count):
     """factors [channels], `count` times."""
     for r in range(count):
@@ -113,12 +122,11 @@ def _backward(address, element):
             if scaled:
                 for j in range(count):
                     of_scaled[j] += _before(load(d, j), load(b, j), alpha, gain, clamp) * load(a, j)
-        for i in range(first, last if noisy else first):
-            at, over_channels = (n * pixels + i) * channels, np.float32(0)
-            b, d = shift(y, at), shift(dy, at)
-            for c in range(channels):
-                over_channels += _before(load(d, c), load(b, c), alpha, gain, clamp)
-            sum_noise[n * pixels + i] = over_channels
+        if noisy:
+            at = n * pixels
+            for i in range(at + first, at + last):
+                b, d = shift(y, i * channels), shift(dy, i * channels)
+                sum_noise[i] = _over_channels(d, b, channels, alpha, gain, clamp)
         _add_up(shift(sum_bias, piece * channels), of_bias, channels, run)
         if scaled:
             _add_up(shift(sum_scaled, piece * channels), of_scaled, channels, run)

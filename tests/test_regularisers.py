@@ -19,7 +19,7 @@ from tests.test_training_parts import CONFIG as PARTS
 from training import loop
 from training.critic import judge, nearby
 from training.dataset import TrainingImages
-from training.estimate import estimate
+from training.estimate import _Phases, estimate
 from training.latents import Latents
 from training.loop import train
 from training.presets import resolve
@@ -371,10 +371,15 @@ def test_a_dry_run_counts_what_the_regularisers_take():
     assert cost["rotation"].discriminator_parameters == plain.discriminator_parameters + 4 * 4 + 4
     assert cost["pa-gan"].discriminator_parameters == plain.discriminator_parameters + 16 * 4
     assert cost["bcr"].activation_bytes > plain.activation_bytes
-    # for each image the noise on what conv0, conv1, skip, the last convolution and fc take; G's phase keeps most, which
-    # shows D one batch
+
+
+def test_a_dry_run_counts_the_noise_on_what_the_discriminator_takes(monkeypatch):
+    """For each image, real or generated, on what conv0, conv1, skip, the last convolution and fc take."""
+    monkeypatch.setattr(_Phases, "train_generator", lambda self: None)  # keeps more, and shows D only one batch
+    base = replace(CONFIG, gamma=0, path_length=0)
+    plain, noisy = (estimate(replace(base, regularise=chosen)) for chosen in ((), ("dropout",)))
     taken = 3 * 4 * 64 + 5 * 16 + 4 * 16
-    assert cost["dropout"].activation_bytes >= plain.activation_bytes + BATCH * taken * 4
+    assert noisy.activation_bytes >= plain.activation_bytes + 2 * BATCH * taken * 4
 
 
 # ---------------------------------------------------------------- what can be asked for

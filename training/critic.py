@@ -57,8 +57,8 @@ def judge(
         with gaussian_dropout(D, state.p, rngs):
             return D(images, labels, dtype, count)
     if state.auxiliary.checksum is not None:
-        drawn = [draw_bits(state.p, state.config.batch, stream(state, purpose))[rows] for purpose in purposes]
-        bits = torch.cat(drawn)
+        whole = [draw_bits(state.p, state.config.batch, stream(state, purpose)) for purpose in purposes]
+        bits = torch.cat([drawn[rows] for drawn in whole])
         shift = state.auxiliary.checksum(bits[:, :, None, None])
         return D.judge(D.features(images, dtype, shift, count), labels) * parity_sign(bits)
     return D(images, labels, dtype, count)
