@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from cuda_ops import cpu_threads
-from cuda_ops.cpu_resampling import Parameters, resampling_kernel
+from cuda_ops.cpu_features import LANES, features_kernel, fits
+from cuda_ops.cpu_parameters import Parameters
+from cuda_ops.cpu_resampling import resampling_kernel
 from cuda_ops.reference import layout, output_size
 
 PIECE = 1 << 16  # bytes of the result that a thread makes at a time, at least
 ROWS = 16  # of the result in a piece, at least: neighbours share input rows, which only one thread should fetch
 FEW = 8  # channels side by side that are too few to work on together: planes are quicker, though copied first
+LARGE = 1 << 24  # bytes of the result that a cache can't be hoped to keep
 ALONE = 1 << 17  # bytes of the result for which no other thread is woken
 
 
@@ -44,17 +47,22 @@ def upfirdn2d_cpu(
     if y.numel():
         parameters = plan.parameters.copy()
         parameters[1], parameters[2] = x.data_ptr(), y.data_ptr()
-        cpu_threads.run(resampling_kernel(x.dtype), parameters, plan.threads)
+        kernel = features_kernel if plan.features else resampling_kernel
+        cpu_threads.run(kernel(x.dtype), parameters, plan.threads)
     return y
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """The result's shape, the kernel's parameters but for the addresses of x and y, and how many threads are useful."""
+    """The result's shape, the kernel's parameters but for the addresses of x and y, and how many threads are useful.
+
+    features: whether it is a kernel of cpu_features.py, not of cpu_resampling.py.
+    """
 
     shape: tuple[int, int, int, int]
     parameters: np.ndarray
     threads: int
+    features: bool
     taps: tuple[np.ndarray, np.ndarray]  # the parameters hold their addresses
 
 
@@ -79,6 +87,9 @@ def _plan(shape: tuple, channels_last: bool, bytes_each: int, taps: tuple, setti
         *(images, unit, piece, up[0] // common, down[0] // common),
         *(width, columns, up[0], down[0], padding[0], kx),
         *(height, rows, up[1], down[1], padding[2], ky),
+        bytes_each >= 4 and unit % LANES == 0 and row_bytes * rows * images >= LARGE,
     )
     threads = 1 if row_bytes * rows * images < ALONE else pieces
-    return _Plan((batch, channels, rows, columns), np.array(parameters, np.int64), threads, (taps_x, taps_y))
+    features = f.ndim == 1 and fits((ky, kx), up, down, unit)
+    result = (batch, channels, rows, columns)
+    return _Plan(result, np.array(parameters, np.int64), threads, features, (taps_x, taps_y))

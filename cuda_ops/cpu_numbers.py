@@ -46,12 +46,27 @@ def take(typing, counter):
     return types.int64(counter), generate
 
 
+def _bits(number, like):
+    """An integer type of so many bits; for each lane, if `like` is a vector's type."""
+    return ir.VectorType(number, like.count) if isinstance(like, ir.VectorType) else number
+
+
+def _constant(value, form):
+    return ir.Constant(form, [value] * form.count if isinstance(form, ir.VectorType) else value)
+
+
+def widened(builder, bits):
+    """LLVM's float of a bfloat16's bits, for one number or a vector."""
+    word, number = _bits(WORD, bits.type), _bits(ir.FloatType(), bits.type)
+    return builder.bitcast(builder.shl(builder.zext(bits, word), _constant(16, word)), number)
+
+
 @intrinsic
 def from_bfloat16(typing, bits):
     """uint16 -> float32."""
 
     def generate(context, builder, signature, arguments):
-        return builder.bitcast(builder.shl(builder.zext(arguments[0], WORD), ir.Constant(WORD, 16)), ir.FloatType())
+        return widened(builder, arguments[0])
 
     return types.float32(types.uint16), generate
 
@@ -69,12 +84,25 @@ class _BFloat16(ir.Type):
         return hash(_BFloat16)
 
 
+def _narrowed_by_instruction(builder, value):
+    return builder.bitcast(builder.fptrunc(value, _bits(_BFloat16(), value.type)), _bits(ir.IntType(16), value.type))
+
+
+def _narrowed_by_integers(builder, value):
+    word = _bits(WORD, value.type)
+    bits = builder.bitcast(value, word)
+    odd = builder.and_(builder.lshr(bits, _constant(16, word)), _constant(1, word))
+    rounded = builder.lshr(builder.add(builder.add(bits, _constant(0x7FFF, word)), odd), _constant(16, word))
+    is_nan = builder.fcmp_unordered("uno", value, value)
+    return builder.trunc(builder.select(is_nan, _constant(0x7FC0, word), rounded), _bits(ir.IntType(16), value.type))
+
+
 @intrinsic
 def round_by_instruction(typing, value):
     """float32 -> uint16, where the processor does it; a number below 2^-126 becomes 0."""
 
     def generate(context, builder, signature, arguments):
-        return builder.bitcast(builder.fptrunc(arguments[0], _BFloat16()), ir.IntType(16))
+        return _narrowed_by_instruction(builder, arguments[0])
 
     return types.uint16(types.float32), generate
 
@@ -84,11 +112,7 @@ def round_by_integers(typing, value):
     """float32 -> uint16, to the nearest, ties to even; NaN stays NaN."""
 
     def generate(context, builder, signature, arguments):
-        bits = builder.bitcast(arguments[0], WORD)
-        odd = builder.and_(builder.lshr(bits, ir.Constant(WORD, 16)), ir.Constant(WORD, 1))
-        rounded = builder.lshr(builder.add(builder.add(bits, ir.Constant(WORD, 0x7FFF)), odd), ir.Constant(WORD, 16))
-        is_nan = builder.fcmp_unordered("uno", arguments[0], arguments[0])
-        return builder.trunc(builder.select(is_nan, ir.Constant(WORD, 0x7FC0), rounded), ir.IntType(16))
+        return _narrowed_by_integers(builder, arguments[0])
 
     return types.uint16(types.float32), generate
 
@@ -101,6 +125,12 @@ def rounds_by_instruction() -> bool:
 
 # one operation or eight, of a short kernel's twenty
 to_bfloat16 = round_by_instruction if rounds_by_instruction() else round_by_integers
+
+
+def narrowed(builder, value):
+    """The bits of the bfloat16 nearest to LLVM's float, for one number or a vector; as `to_bfloat16` rounds."""
+    narrow = _narrowed_by_instruction if rounds_by_instruction() else _narrowed_by_integers
+    return narrow(builder, value)
 
 
 def load(place, i):

@@ -13,35 +13,8 @@ import torch
 from numba import njit
 
 from cuda_ops.cpu_numbers import hold, load, pointer, shift, store, take
+from cuda_ops.cpu_parameters import parameters
 from cuda_ops.cpu_threads import compiled
-
-
-class Parameters(NamedTuple):
-    """What a kernel is told, as int64."""
-
-    taken: int  # pieces of work so far
-    x: int  # addresses
-    y: int
-    taps_x: int  # of float64: kx, or ky times kx of a filter that isn't separable
-    taps_y: int
-    separable: int
-    images: int
-    unit: int
-    rows: int  # of the result in a piece of work
-    phases: int  # of the outputs in a row,
-    stride: int  # inputs apart
-    width: int
-    out_width: int
-    up_x: int
-    down_x: int
-    before_x: int
-    kx: int
-    height: int
-    out_height: int
-    up_y: int
-    down_y: int
-    before_y: int
-    ky: int
 
 
 class Axis(NamedTuple):
@@ -256,10 +229,7 @@ def _resample(p, counter, source, result, pixels, left, own):
 @njit(**JIT)
 def _run(address, element, dtype):
     q = pointer(address, np.int64)
-    p = Parameters(
-        *(q[0], q[1], q[2], q[3], q[4], q[5], q[6], q[7], q[8], q[9], q[10], q[11]),
-        *(q[12], q[13], q[14], q[15], q[16], q[17], q[18], q[19], q[20], q[21], q[22]),
-    )
+    p = parameters(q)
     length = (p.out_width + p.phases - 1) // p.phases
     left = max(p.before_x // p.up_x, 0)
     # to the last input that a whole number of phases looks at
