@@ -11,7 +11,7 @@ from training.board import Board
 from training.config import TrainingConfig
 from training.dataset import TrainingImages
 from training.judging import Judging
-from training.ledger import EnergyMeter
+from training.ledger import EnergyMeter, gpus_of_run
 from training.run_files import RunFiles
 from training.state import TrainingState
 from training.step import train_step
@@ -67,7 +67,7 @@ def train(
         start_from(state, opened)
     state.workers.require_same_step(state.step, state.path_length_mean.device)
     total = int(config.kimg * 1000)
-    meter = EnergyMeter()
+    meter = EnergyMeter(gpus_of_run(device))
     checked = checkpointed = time.monotonic()
     while state.images < total:
         before, started = state.images, time.monotonic()

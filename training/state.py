@@ -53,7 +53,7 @@ class TrainingState:
         self.signs: list[float] = []
         self.step = 0
         self.seconds = 0.0
-        self.joules: float | None = 0.0  # None where some of the energy is not known
+        self.joules: dict[str, float | None] = {}  # by part of the machine; None where some of it is not known
         # figures of the steps since the last line of the log, and how long these steps took
         self.window: list[dict[str, float]] = []
         self.window_seconds = 0.0
@@ -97,10 +97,13 @@ class TrainingState:
         """Over the steps since the last line of the log; snapshots, checkpoints and judging don't count."""
         return len(self.window) * self.config.batch / max(self.window_seconds, 1e-9)
 
-    def use(self, seconds: float, joules: float | None) -> None:
-        """Book time and energy; an amount that is not known makes the sum unknown."""
+    def use(self, seconds: float, joules: dict[str, float | None]) -> None:
+        """Book time and energy; an amount that is not known makes its sum unknown."""
+        first = self.seconds == 0
         self.seconds += seconds
-        self.joules = None if joules is None or self.joules is None else self.joules + joules
+        for part in joules.keys() | self.joules.keys():
+            before, used = self.joules.get(part, 0.0 if first else None), joules.get(part)
+            self.joules[part] = None if before is None or used is None else before + used
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a later process needs to go on."""
@@ -129,7 +132,8 @@ class TrainingState:
         self.p, self.signs = state["p"], list(state["signs"])
         self.step, self.seconds = state["step"], state["seconds"]
         # a checkpoint of before these were kept goes on with a shorter line and unknown energy
-        self.joules = state.get("joules")
+        found = state.get("joules")
+        self.joules = dict(found) if isinstance(found, dict) else {"processor": found}
         self.window, self.window_seconds = list(state.get("window", ())), state.get("window_seconds", 0.0)
 
 
