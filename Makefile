@@ -16,7 +16,10 @@ STEPS ?= 30
 FIGURES := runs/figures
 PICTURES := tests/benchmarks/pictures
 METHODS := $(BIN)/python -m tests.benchmarks.methods --out $(FIGURES)
-# fewer steps and more, against the paper's 1000; LPIPS-Alex, which takes a third of the time
+# the default method against the paper's 1000 steps; then fewer steps and more, with LPIPS-Alex, a third of the time
+WAYS := --run "default=$(ENCODER_A) --steps $(STEPS) --batch-size 16" \
+	--run "bf16=$(ENCODER_A) --steps $(STEPS) --precision bf16 --batch-size 16" \
+	--run "paper=--method paper --full --precision bf16 --batch-size 16"
 ALEX := --batch-size 16 --lpips alex
 CURVE := --run "default=$(ENCODER_A) --steps $(STEPS) $(ALEX)" \
 	$(foreach n,5 10 15 30 60,--run "bf16-$(n)=$(ENCODER_A) --steps $(n) --precision bf16 $(ALEX)") \
@@ -42,7 +45,7 @@ encoders: $(VENV)/.installed-test
 			--out $(MODELS)/$$name.encoder.safetensors; done
 
 # Demo suspects, calibration, and every number of the README that a name in <!-- --> marks, from the bundled generators:
-# three hours on two cores, two of them for the paper's 1000 steps with three kinds of images. Killed, it goes on.
+# five hours on two cores, four of them for the paper's 1000 steps, four times. Killed, it goes on.
 calibration: $(VENV)/.installed-test
 	mkdir -p $(FIGURES)
 	$(BIN)/python -m tests.benchmarks.demo_suspects > $(FIGURES)/excluded
@@ -54,6 +57,7 @@ calibration: $(VENV)/.installed-test
 figures: $(VENV)/.installed-test
 	mkdir -p $(FIGURES)
 	$(BIN)/python -m tests.benchmarks.operators --markdown $(FIGURES)/operators.md
+	$(BIN)/python -m tests.benchmarks.compiled --markdown $(FIGURES)/compiled.md
 	$(BIN)/latentprint study separation $(CANDIDATES) $(ENCODERS) --calibration $(CALIBRATION) $(REALS) \
 		--out $(FIGURES)/study-1-default
 	$(BIN)/latentprint study separation $(CANDIDATES) $(ENCODERS) --calibration $(CALIBRATION) $(REALS) --noise-weight 0 \
@@ -62,10 +66,8 @@ figures: $(VENV)/.installed-test
 		$(BIN)/latentprint evaluate --generator $$name.safetensors --data $(DATA) --split train --samples 2337 --json \
 			--metrics fd_vgg16,kd_vgg16,recall > $(FIGURES)/metrics-$$(basename $$name).json; done
 	$(BIN)/python -m tests.benchmarks.sample_grids
-	$(METHODS)/methods --time --markdown $(FIGURES)/methods.md \
-		--run "default=$(ENCODER_A) --steps $(STEPS) --batch-size 16" \
-		--run "bf16=$(ENCODER_A) --steps $(STEPS) --precision bf16 --batch-size 16" \
-		--run "paper=--method paper --full --precision bf16 --batch-size 16"
+	$(METHODS)/methods --time $(WAYS) --markdown $(FIGURES)/methods.md
+	$(METHODS)/methods-jpeg --jpeg 75 $(WAYS) --markdown $(FIGURES)/methods-jpeg.md
 	$(METHODS)/alex --time $(CURVE) --markdown $(FIGURES)/alex.md --figure $(PICTURES)/alex.svg
 	$(METHODS)/alex-jpeg --jpeg 75 --time $(CURVE) --markdown $(FIGURES)/alex-jpeg.md --figure $(PICTURES)/alex-jpeg.svg
 	$(BIN)/python -m tests.benchmarks.readme_numbers $(FIGURES)

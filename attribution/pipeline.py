@@ -93,11 +93,7 @@ def attribute(
         calibration = calibration.without_stopping()
     if calibration is not None:
         require_settings(settings, [candidates[i].encoder_sha256 for i in order], calibration)
-    files = list(islice(list_suspects(paths, out, intake.recursive), intake.max_files + 1))
-    if not 0 < len(files) <= intake.max_files:
-        found = f"more than {intake.max_files:,} files, expected at most that, or a larger --max-files"
-        raise ValueError(f"{_named(paths)}: found {found if files else 'no files, expected at least one image'}")
-    written = {name: json_safe(text) for name, text in asdict(labels).items()}
+    files = _listed(paths, out, intake)
     recorded = asdict(settings) | {
         "candidates": {c.name: c.sha256 for c in candidates},
         "encoders": {c.name: c.encoder_sha256 for c in candidates if c.encoder},
@@ -106,7 +102,7 @@ def attribute(
         "full": full,
         "intake": asdict(intake),
         "paths": [json_safe(str(path)) for path in paths],
-        "labels": written,
+        "labels": {name: json_safe(text) for name, text in asdict(labels).items()},
         "device": device,
     }
     points: dict[str, Any] = {}
@@ -149,7 +145,7 @@ def attribute(
             tool_version=version,
             started=started,
             finished=store.first("finished", digest_of(records), _now()),
-            **written,
+            **recorded["labels"],
             command=store.first("run", "command", [json_safe(word) for word in command]),
             settings=recorded,
             seed=settings.seed,
@@ -163,9 +159,14 @@ def attribute(
     return _report(run, candidates, calibration, images)
 
 
-def _named(paths: Sequence[str | Path]) -> str:
-    """The paths for a sentence, three at most."""
-    return ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+def _listed(paths: Sequence[str | Path], out: Path, intake: IntakeSettings) -> list[SuspectFile]:
+    """The files to examine. Raises ValueError where there is none, or more than may be."""
+    files = list(islice(list_suspects(paths, out, intake.recursive), intake.max_files + 1))
+    if 0 < len(files) <= intake.max_files:
+        return files
+    named = ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+    found = f"more than {intake.max_files:,} files, expected at most that, or a larger --max-files"
+    raise ValueError(f"{named}: found {found if files else 'no files, expected at least one image'}")
 
 
 def _report(
