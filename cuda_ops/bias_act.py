@@ -28,12 +28,15 @@ def bias_act(
 
     x: any shape, floating point; b: [x.shape[dim]]. alpha, gain: None means the activation's own default;
     clamp: the result is limited to [-clamp, clamp], None means no limit. Differentiable in x and b to second order.
-    Raises ValueError for an unknown activation, a bias of another size, or a negative clamp.
+    Raises ValueError for an unknown activation, a bias of another size, a `dim` that x has not, or a negative clamp.
     """
     if act not in ACTIVATIONS:
         raise ValueError(f"act: found {act!r}, expected one of {', '.join(ACTIVATIONS)}")
-    if clamp is not None and clamp < 0:
-        raise ValueError(f"clamp: found {clamp}, expected a limit of at least 0")
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise ValueError(f"x: found {x.dtype if isinstance(x, Tensor) else type(x).__name__}, expected floating point")
+    if not -x.ndim <= dim < x.ndim:
+        raise ValueError(f"dim: found {dim}, expected a dimension of x, which has {x.ndim}")
+    require_clamp(clamp)
     if b is not None and b.shape != (x.shape[dim],):
         raise ValueError(f"b: found shape {tuple(b.shape)}, expected ({x.shape[dim]},)")
     spec = ACTIVATIONS[act]
@@ -45,14 +48,23 @@ def bias_act(
     return torch.ops.latentprint.bias_act(x, b, dim, act, alpha, gain, clamp)
 
 
+def require_clamp(clamp: float | None) -> None:
+    """Raise ValueError for a limit that none can keep."""
+    if clamp is not None and not clamp >= 0:
+        raise ValueError(f"clamp: found {clamp}, expected a limit of at least 0")
+
+
 def bends(act: str, alpha: float, gain: float) -> bool:
-    """Whether gain * act is what the CPU's kernels compute: piecewise linear, its side told by the result's sign."""
-    return act in PIECEWISE_LINEAR and gain > 0 and alpha >= 0
+    """Whether gain * act is what the CPU's kernels compute: piecewise linear, its side told by the result's sign.
+
+    Not with a slope of 0, as relu has: 0 times minus infinity is not 0.
+    """
+    return (act == "linear" or (act == "lrelu" and alpha > 0)) and gain > 0
 
 
 def bend_of(act: str, alpha: float, gain: float, clamp: float | None) -> Bend:
     """What follows the sum, for the CPU's kernels."""
-    return Bend({"linear": 1.0, "relu": 0.0, "lrelu": alpha}[act], gain, clamp)
+    return Bend(1.0 if act == "linear" else alpha, gain, clamp)
 
 
 def _along(b: Tensor, dim: int, x: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def _forward(address, element):
 def _before(dy, y, alpha, gain, clamp):
     """The gradient to the activation's argument, from that to the result y: its sign tells the side."""
     du = dy * (gain if y > 0 else gain * alpha)
-    return du if abs(y) < clamp else np.float32(0)
+    return du if abs(y) < clamp or clamp == np.inf else np.float32(0)
 
 
 @njit(**JIT)
@@ -155,7 +155,7 @@ def fits(x: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Bend:
-    """clamp(gain * (u if u > 0 else alpha * u)); gain: more than 0, alpha: at least 0."""
+    """clamp(gain * (u if u > 0 else alpha * u)); gain, alpha: more than 0."""
 
     alpha: float
     gain: float

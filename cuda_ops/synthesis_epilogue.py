@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cuda_ops import launch
-from cuda_ops.bias_act import bend_of, bias_act
+from cuda_ops.bias_act import bend_of, bias_act, require_clamp
 from cuda_ops.cpu_epilogue import Bend, epilogue, epilogue_gradients, fits
 from cuda_ops.dispatch import cuda_kernels_run, reference_forced
 
@@ -30,13 +30,20 @@ def synthesis_epilogue(
     where the channels lie side by side; elsewhere the gain goes into the small factors, since lrelu(g u) = g lrelu(u).
     Raises ValueError for other shapes.
     """
+    if x.ndim != 4 or not x.is_floating_point():
+        raise ValueError(f"x: found {x.dtype} of shape {tuple(x.shape)}, expected floating point [B, C, H, W]")
     batch, channels, height, width = x.shape
     if demodulation.shape != (batch, channels):
         raise ValueError(f"demodulation: found shape {tuple(demodulation.shape)}, expected ({batch}, {channels})")
     if noise is not None and (noise.shape[1:] != (1, height, width) or len(noise) not in (1, batch)):
         raise ValueError(f"noise: found shape {tuple(noise.shape)}, expected [{batch} or 1, 1, {height}, {width}]")
-    if gain <= 0:
+    if noise_strength.numel() != 1:
+        raise ValueError(f"noise_strength: found shape {tuple(noise_strength.shape)}, expected one number")
+    if bias.shape != (channels,):
+        raise ValueError(f"bias: found shape {tuple(bias.shape)}, expected ({channels},)")
+    if not gain > 0:
         raise ValueError(f"gain: found {gain}, expected more than 0")
+    require_clamp(clamp)
     if x.device.type == "cuda" and cuda_kernels_run():
         return torch.ops.latentprint.synthesis_epilogue(
             x, demodulation, noise, noise_strength, bias, float(gain), clamp
@@ -106,9 +113,12 @@ torch.library.register_autograd("latentprint::synthesis_epilogue", _backward, se
 def scale_channels(x: Tensor, factors: Tensor) -> Tensor:
     """Multiply x [B, C, H, W] by factors [B, C], in x's dtype; differentiable in both to any order.
 
-    On the CPU, where the channels lie side by side, the gradients of first order take one pass.
+    On the CPU, where the channels lie side by side, the gradients of first order take one pass. Raises ValueError for
+    other shapes.
     """
-    if x.device.type == "cpu" and x.ndim == 4 and fits(x) and not reference_forced():
+    if x.ndim != 4 or factors.shape != x.shape[:2]:
+        raise ValueError(f"factors: found shape {tuple(factors.shape)} for x {tuple(x.shape)}, expected [B, C] of x")
+    if x.device.type == "cpu" and fits(x) and not reference_forced():
         return _Scaled.apply(x, factors)
     return x * factors.to(x.dtype)[:, :, None, None]
 

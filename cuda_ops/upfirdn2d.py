@@ -47,12 +47,13 @@ def upfirdn2d(
     Differentiable in x to any order, not in f.
     Raises ValueError for arguments of another form, or where the filter is larger than the padded image.
     """
-    if x.ndim != 4 or not x.is_floating_point():
-        raise ValueError(f"x: found {x.dtype} of shape {tuple(x.shape)}, expected floating point [B, C, H, W]")
-    if f.ndim not in (1, 2) or not f.numel():
-        raise ValueError(f"f: found shape {tuple(f.shape)}, expected a non-empty 1-D or 2-D filter")
+    if not isinstance(x, Tensor) or x.ndim != 4 or not x.is_floating_point():
+        raise ValueError(f"x: found {_described(x)}, expected floating point [B, C, H, W]")
+    _require_filter(f)
+    if not isinstance(gain, int | float):
+        raise ValueError(f"gain: found {gain!r}, expected a number")
     sizes = (*x.shape[2:], *f.shape)
-    asked = [v if isinstance(v, int) else tuple(v) for v in (up, down, padding)]
+    asked = (_whole("up", up), _whole("down", down), _whole("padding", padding))
     if torch.compiler.is_compiling():
         return torch.ops.latentprint.upfirdn2d(x, f, *_settings(sizes, *asked), flip_filter, float(gain))
     arguments = (x, f, *_kept_settings(sizes, *asked), flip_filter, float(gain))
@@ -65,6 +66,7 @@ def upfirdn2d(
 
 def upsample2d(x: Tensor, f: Tensor, up: int = 2, gain: float = 1) -> Tensor:
     """Upsample [B, C, H, W] to [B, C, H up, W up] in place: an even filter shifts nothing (f: see upfirdn2d)."""
+    _require_filter(f)
     ky, kx = f.shape[0], f.shape[-1]
     padding = [(kx + up - 1) // 2, (kx - up) // 2, (ky + up - 1) // 2, (ky - up) // 2]
     return upfirdn2d(x, f, up=up, padding=padding, gain=gain * up**2)
@@ -72,6 +74,7 @@ def upsample2d(x: Tensor, f: Tensor, up: int = 2, gain: float = 1) -> Tensor:
 
 def downsample2d(x: Tensor, f: Tensor, down: int = 2, gain: float = 1) -> Tensor:
     """Downsample [B, C, H, W], multiples of `down`, to [B, C, H / down, W / down] (f: see upfirdn2d)."""
+    _require_filter(f)
     ky, kx = f.shape[0], f.shape[-1]
     padding = [(kx - down + 1) // 2, (kx - down) // 2, (ky - down + 1) // 2, (ky - down) // 2]
     return upfirdn2d(x, f, down=down, padding=padding, gain=gain)
@@ -79,8 +82,30 @@ def downsample2d(x: Tensor, f: Tensor, down: int = 2, gain: float = 1) -> Tensor
 
 def filter2d(x: Tensor, f: Tensor, gain: float = 1) -> Tensor:
     """Filter [B, C, H, W], the size stays (f: see upfirdn2d)."""
+    _require_filter(f)
     ky, kx = f.shape[0], f.shape[-1]
     return upfirdn2d(x, f, padding=[kx // 2, (kx - 1) // 2, ky // 2, (ky - 1) // 2], gain=gain)
+
+
+def _described(value: object) -> str:
+    """A value for a sentence."""
+    if isinstance(value, Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"
+
+
+def _require_filter(f: Tensor) -> None:
+    if not isinstance(f, Tensor) or f.ndim not in (1, 2) or not f.numel() or f.is_complex():
+        raise ValueError(f"f: found {_described(f)}, expected a non-empty 1-D or 2-D filter of real numbers")
+
+
+def _whole(name: str, value: int | Sequence[int]) -> int | tuple[int, ...]:
+    """The value, such that it can be remembered. Raises ValueError unless it consists of whole numbers."""
+    if isinstance(value, int):
+        return value
+    if isinstance(value, Sequence) and all(isinstance(v, int) for v in value):
+        return tuple(value)
+    raise ValueError(f"{name}: found {value!r}, expected one whole number or several")
 
 
 def _settings(

@@ -79,6 +79,9 @@ def test_a_float32_bias_leaves_the_dtype_of_the_activations():
     [
         ("act", {"act": "mish"}),
         ("clamp", {"clamp": -1}),
+        ("clamp", {"clamp": float("nan")}),
+        ("dim", {"dim": 5}),
+        ("dim", {"dim": -3, "b": torch.zeros(4)}),
         ("b", {"b": torch.zeros(3)}),
         ("b", {"b": torch.zeros(4, 1)}),
         ("b", {"b": torch.zeros(4), "dim": 0}),

@@ -94,6 +94,31 @@ def test_result_and_gradients_are_the_formulas(name, second, shape, shared, seed
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("act", ["linear", "lrelu", "relu", None])
+@pytest.mark.parametrize("clamp", [None, 1.25])
+def test_nan_and_infinity_are_those_of_the_formula(act: str | None, clamp: float | None):
+    """act None: a synthesis layer's epilogue."""
+    x = arguments((2, 16, 3, 3), 2, 0)[0]
+    x[0, 0, 0, 0], x[0, 5, 1, 2], x[1, 15, 2, 2] = torch.inf, torch.nan, -torch.inf
+
+    def formula(x: Tensor) -> Tensor:
+        u = {"linear": x, "relu": F.relu(x)}.get(act or "", F.leaky_relu(x, 0.2)) * 1.5
+        return u if clamp is None else u.clamp(-clamp, clamp)
+
+    def ours(x: Tensor) -> Tensor:
+        if act:
+            return bias_act(x, act=act, alpha=0.2, gain=1.5, clamp=clamp)
+        return synthesis_epilogue(x, torch.ones(2, 16), None, torch.zeros(()), torch.zeros(16), gain=1.5, clamp=clamp)
+
+    results = []
+    for call in (ours, formula):
+        leaf = x.clone().requires_grad_()
+        y = call(leaf)
+        results.append((y, *torch.autograd.grad(y, leaf, torch.ones_like(y))))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, equal_nan=True)
+
+
 def test_bfloat16_is_rounded_once():
     x, demodulation, noise, strength, bias = arguments((2, 32, 6, 6), 2, 0)
     x = x.bfloat16()

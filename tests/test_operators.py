@@ -12,15 +12,17 @@ from torch import Tensor
 
 from cuda_ops import (
     bias_act,
+    dispatch,
     downsample2d,
     filter2d,
     kernel_in_use,
+    scale_channels,
     setup_filter,
     synthesis_epilogue,
     upfirdn2d,
     upsample2d,
 )
-from cuda_ops.activations import ACTIVATIONS
+from cuda_ops.activations import ACTIVATIONS, saves
 from cuda_ops.cpu import upfirdn2d_cpu
 from cuda_ops.reference import upfirdn2d_reference
 from generator.networks import Generator, GeneratorConfig, build_discriminator
@@ -31,6 +33,7 @@ OPERATORS = torch.ops.latentprint
 FILTER = setup_filter([1, 3, 3, 1])
 # torch.library.opcheck itself looks at .grad of a tensor that is no leaf
 OPCHECK = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+NO_THIRD_ORDER = ("test_schema", "test_faketensor")
 # relative to the sum of |tap| |pixel|: a few units of the last place
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6, torch.bfloat16: 2**-7, torch.float16: 2**-10}
 
@@ -117,6 +120,22 @@ def test_torch_accepts_bias_act_as_an_operator(act, clamp):
     torch.library.opcheck(OPERATORS.bias_act.default, (x, b, 1, act, 0.2, 1.5, clamp))
 
 
+@OPCHECK
+@pytest.mark.parametrize("act", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("clamp", [None, 1.2])
+def test_torch_accepts_the_gradients_of_bias_act_as_operators(act, clamp):
+    x, dy, ddx = (torch.randn(2, 3, 4, requires_grad=True) for _ in range(3))
+    settings = (1, act, 0.2, 1.5, clamp)
+    kept = saves(act, 0.2, 1.5, clamp)
+    b = torch.randn(3, requires_grad=True) if kept == "x" else None
+    saved = {"x": x, "y": bias_act(x, None, 1, act, 0.2, 1.5, clamp).detach().requires_grad_(), "": None}[kept]
+    torch.library.opcheck(OPERATORS.bias_act_grad.default, (dy, saved, b, *settings))
+    if saved is not None:
+        torch.library.opcheck(
+            OPERATORS.bias_act_grad_grad.default, (ddx, dy, saved, b, *settings), test_utils=NO_THIRD_ORDER
+        )
+
+
 def epilogue_arguments() -> list[Any]:
     rng = torch.Generator().manual_seed(2)
     shapes: list[tuple[int, ...]] = [(2, 3, 2, 2), (2, 3), (1, 1, 2, 2), (), (3,)]
@@ -142,12 +161,39 @@ def test_epilogue_operator_is_the_formula_with_its_gradients(clamp):
 
 @pytest.mark.parametrize(
     ("name", "change"),
-    [("demodulation", {1: torch.ones(2, 4)}), ("noise", {2: torch.ones(3, 1, 2, 2)}), ("gain", {5: 0.0})],
+    [
+        ("x", {0: torch.ones(2, 3)}),
+        ("demodulation", {1: torch.ones(2, 4)}),
+        ("noise", {2: torch.ones(3, 1, 2, 2)}),
+        ("noise_strength", {3: torch.ones(3)}),
+        ("bias", {4: torch.ones(2)}),
+        ("gain", {5: 0.0}),
+        ("clamp", {6: -1.0}),
+    ],
 )
 def test_epilogue_names_a_bad_argument(name, change):
-    arguments = dict(enumerate([*epilogue_arguments(), 1.0])) | change
-    with pytest.raises(ValueError, match=rf"^{name}: found .* expected "):
-        synthesis_epilogue(*arguments.values())
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        arguments = dict(enumerate([*epilogue_arguments(), 1.0, None]))
+        arguments[0] = arguments[0].detach().float().contiguous(memory_format=memory_format)
+        with pytest.raises(ValueError, match=rf"^{name}: found .* expected "):
+            synthesis_epilogue(*(arguments | change).values())
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (1, 8), (2, 3), (2, 8, 1)])
+def test_scaling_names_factors_of_another_shape(shape):
+    x = torch.ones(2, 8, 4, 4).contiguous(memory_format=torch.channels_last)
+    with pytest.raises(ValueError, match=r"^factors: found .* expected "):
+        scale_channels(x, torch.ones(shape))
+
+
+def test_a_slow_path_on_a_gpu_is_said_once_with_its_reason(monkeypatch):
+    monkeypatch.setattr(dispatch.launch, "available", lambda: (False, "cuda-core is not installed"))
+    dispatch.cuda_kernels_run.cache_clear()
+    with pytest.warns(UserWarning, match="slow reference kernels on this GPU: cuda-core is not installed") as said:
+        assert not dispatch.cuda_kernels_run()
+        assert not dispatch.cuda_kernels_run()
+    assert len(said) == 1
+    dispatch.cuda_kernels_run.cache_clear()
 
 
 @pytest.mark.usefixtures("reference")

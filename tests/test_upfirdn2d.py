@@ -10,7 +10,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cuda_ops import cpu, cpu_threads, downsample2d, setup_filter, upfirdn2d, upsample2d
+from cuda_ops import cpu, cpu_threads, downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
 
 
 class Case(NamedTuple):
@@ -191,11 +191,45 @@ IMAGE, FILTER = torch.zeros(1, 1, 4, 4), torch.ones(3)
         ("down", (IMAGE, FILTER), {"down": [1, -2]}),
         ("up", (IMAGE, FILTER), {"up": [2]}),
         ("padding", (IMAGE, FILTER), {"padding": [1, 2, 3]}),
+        ("padding", (IMAGE, FILTER), {"padding": None}),
+        ("padding", (IMAGE, FILTER), {"padding": [1.0, 2.0]}),
+        ("up", (IMAGE, FILTER), {"up": 2.0}),
+        ("gain", (IMAGE, FILTER), {"gain": None}),
+        ("x", ([[[[1.0]]]], FILTER), {}),
+        ("f", (IMAGE, [1.0, 3.0]), {}),
+        ("f", (IMAGE, torch.ones(3, dtype=torch.complex64)), {}),
     ],
 )
 def test_bad_arguments_are_named(name, arguments, options):
     with pytest.raises(ValueError, match=rf"^{name}: "):
         upfirdn2d(*arguments, **options)
+
+
+@pytest.mark.parametrize("call", [upsample2d, downsample2d, filter2d])
+def test_a_scalar_is_no_filter(call):
+    with pytest.raises(ValueError, match=r"^f: found .* expected "):
+        call(IMAGE, torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_gradients_of_both_orders_in_lower_precisions(dtype, memory_format):
+    """Against float64, for features and for an image's three channels."""
+    rng = torch.Generator().manual_seed(0)
+    for channels in (3, 20):
+        for up, down in ((1, 1), (2, 1), (1, 2), (3, 2)):
+            x = torch.randn(2, channels, 6, 7, generator=rng).to(dtype).contiguous(memory_format=memory_format)
+            f, found = torch.tensor([1.0, 3, 2, -1]) / 4, []
+            for leaf in (x.requires_grad_(), x.detach().double().requires_grad_()):
+                y = upfirdn2d(leaf, f, up, down, 2)
+                # a product with y, so that the gradient depends on x
+                (first,) = torch.autograd.grad(y.square().sum() / 2, leaf, create_graph=True)
+                (second,) = torch.autograd.grad(first.square().sum() / 2, leaf)
+                found.append((first, second))
+            for a, b in zip(*found, strict=True):
+                assert a.dtype == dtype
+                bound = {torch.float32: 1e-5, torch.bfloat16: 0.04, torch.float16: 0.005}[dtype]
+                assert (a.double() - b).abs().max() <= bound * b.abs().max()
 
 
 @given(st.lists(st.floats(0.125, 8), min_size=1, max_size=6))

@@ -131,3 +131,11 @@ def test_no_embedded_picture_is_openmoji(wheel, openmoji):
     assert sum(name == "attribution/demo/calibration.json" for name, _ in found) >= 4
     for name, data in found:
         assert pixel_hash(data) not in openmoji, f"{name} embeds {openmoji[pixel_hash(data)]}"
+
+
+def test_nothing_of_cuda_is_required(wheel):
+    """What is of CUDA comes with extras alone."""
+    (name,) = (n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
+    required = re.findall(r"^Requires-Dist: (.+)$", wheel.read(name).decode(), re.MULTILINE)
+    of_cuda = [line for line in required if re.match(r"(cuda|nvidia|cupy|pynvml|triton)", line)]
+    assert of_cuda and all("extra ==" in line for line in of_cuda)
