@@ -126,18 +126,23 @@ def project_batch(
     lpips: LPIPS,
     on_step: Callable[[int], None] = lambda images: None,
     checkpoints: Sequence[int] = (),
+    features: dict[int, list[Tensor]] | None = None,
 ) -> list[tuple[ProjectionTask, np.ndarray, Projection]]:
     """Each task of a batch with its target and projection.
 
     on_step is called with the number of images after each step of their projection. checkpoints: numbers of steps after
-    which distances are measured on the way.
+    which distances are measured on the way. features: LPIPS's of the batch's targets by resolution, as far as another
+    candidate's search has needed them; those that this one needs are added.
     """
     pixels = [task.load(candidate.resolution) for task in batch]
+    shared = {} if features is None else features
     searching = begin(
         searcher_of(candidate, settings, lpips),
         _targets(pixels, candidate),
         [image_seed(settings.seed, task.key) for task in batch],
+        shared.get(candidate.resolution),
     )
+    shared[candidate.resolution] = searching.features
     searching.advance(settings.config.steps, checkpoints, partial(count_images, on_step, len(batch)))
     return list(zip(batch, pixels, results(searching), strict=True))
 
@@ -178,6 +183,7 @@ def project_missing(
     source = iter(tasks)
     while part := list(islice(source, size)):
         count -= len(part)
+        features: dict[int, list[Tensor]] = {}
         for into in together:
             if not _lacks(store, part, into):
                 events.on_step(settings.config.steps * len(part) * len(into))
@@ -185,7 +191,7 @@ def project_missing(
             if watch.stops:
                 projected = _project_window(part, into, settings, lpips, watch, events.on_step)
             else:
-                batch = project_batch(part, into[0], settings, lpips, events.on_step, watch.checkpoints)
+                batch = project_batch(part, into[0], settings, lpips, events.on_step, watch.checkpoints, features)
                 projected = [(into[0], *found) for found in batch]
             store.put_all(
                 "projection", {f"{t.key}.{c.name}": to_record(c, t, target, p) for c, t, target, p in projected}
