@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cuda_ops import cpu_threads
-from cuda_ops.cpu_features import LANES, features_kernel, fits
+from cuda_ops.cpu_features import features_kernel, fits
 from cuda_ops.cpu_parameters import Parameters
 from cuda_ops.cpu_resampling import resampling_kernel
 from cuda_ops.reference import layout, output_size
@@ -43,10 +43,12 @@ def upfirdn2d_cpu(
     numbers = f.tolist()
     taps = tuple(numbers) if f.ndim == 1 else tuple(map(tuple, numbers))
     plan = _plan(tuple(x.shape), memory_format == torch.channels_last, x.element_size(), taps, settings)
-    y = torch.empty(plan.shape, dtype=x.dtype, memory_format=memory_format)
+    y = torch.empty(plan.shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
     if y.numel():
         parameters = plan.parameters.copy()
         parameters[1], parameters[2] = x.data_ptr(), y.data_ptr()
+        if y.data_ptr() % 64:  # PyTorch's own memory never begins so
+            parameters[-1] = False
         kernel = features_kernel if plan.features else resampling_kernel
         cpu_threads.run(kernel(x.dtype), parameters, plan.threads)
     return y
@@ -80,6 +82,7 @@ def _plan(shape: tuple, channels_last: bool, bytes_each: int, taps: tuple, setti
     taps_y = np.ones(ky) if f.ndim == 2 else f * gain
     row_bytes = max(columns * unit * bytes_each, 1)
     piece = max(PIECE // row_bytes, ROWS)
+    piece += piece % 2  # rows are made in pairs
     pieces = -(-rows // piece) * images
     common = gcd(up[0], down[0])
     parameters = Parameters(
@@ -87,7 +90,7 @@ def _plan(shape: tuple, channels_last: bool, bytes_each: int, taps: tuple, setti
         *(images, unit, piece, up[0] // common, down[0] // common),
         *(width, columns, up[0], down[0], padding[0], kx),
         *(height, rows, up[1], down[1], padding[2], ky),
-        bytes_each >= 4 and unit % LANES == 0 and row_bytes * rows * images >= LARGE,
+        bytes_each >= 4 and row_bytes * rows * images >= LARGE,  # half precision fills half a cache line at a time
     )
     threads = 1 if row_bytes * rows * images < ALONE else pieces
     features = f.ndim == 1 and fits((ky, kx), up, down, unit)

@@ -195,8 +195,8 @@ def epilogue_gradients(
     p = _shape(y, scale, bend, limit)
     factors = _ones(y.shape[1]) if scale is None else scale.detach().float().contiguous()
     blocks = -(-int(p[PIXELS]) // int(p[PER_BLOCK]))
-    sums = torch.zeros(1 if x is None else 2, len(y), blocks, y.shape[1])
-    over_channels = torch.empty(len(y), 1, *y.shape[2:]) if noisy else None
+    sums = torch.zeros(1 if x is None else 2, len(y), blocks, y.shape[1], device=y.device)
+    over_channels = torch.empty(len(y), 1, *y.shape[2:], device=y.device) if noisy else None
     p[[Y, DY, DX, SCALE, SUM_BIAS]] = [t.data_ptr() for t in (y, dy, dx, factors, sums[0])]
     if x is not None:
         p[X], p[SUM_SCALED] = x.data_ptr(), sums[1].data_ptr()
@@ -228,9 +228,9 @@ def _run(backward: bool, x: Tensor, p: np.ndarray) -> None:
 
 @cache
 def _ones(channels: int) -> Tensor:
-    return torch.ones(channels)
+    return torch.ones(channels, device="cpu")
 
 
 @cache
 def _zeros(channels: int) -> Tensor:
-    return torch.zeros(channels)
+    return torch.zeros(channels, device="cpu")

@@ -1,8 +1,9 @@
 """upfirdn2d of features on the CPU: channels side by side, four taps along each axis, compiled at first use.
 
-What the networks do between any two resolutions: filter, filter and keep every other pixel, or double. A few channels
-go along a row together, and the sums over the last columns stay in registers: what lies between the two axes is never
-written anywhere. All other filters, factors and layouts are cpu_resampling.py's.
+What the networks do between any two resolutions: filter, filter and keep every other pixel, or double. LANES channels
+go along a row together, and the sums over the last columns are kept from pixel to pixel, in registers where the
+processor has enough: what lies between the two axes is stored nowhere. cpu_resampling.py does everything else: other
+filters and factors, planes, and channels that are no multiple of LANES.
 """
 
 from functools import cache
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from cuda_ops.cpu_numbers import hold, pointer, shift, take
+from cuda_ops.cpu_numbers import NUMBERS, hold, pointer, shift, take
 from cuda_ops.cpu_parameters import parameters
 from cuda_ops.cpu_threads import compiled
 from cuda_ops.cpu_vectors import (
@@ -27,7 +28,7 @@ from cuda_ops.cpu_vectors import (
     vector_like,
 )
 
-LANES = 16  # channels that go along a row together: one vector of AVX-512, several of less
+LANES = 16  # in float32 one vector of AVX-512, several of less
 
 JIT: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 INLINE = {"forceinline": True, **JIT}
@@ -107,7 +108,7 @@ def _put(out, i, numbers, stream):
 
 @njit(**INLINE)
 def _fetch(row, i, lane, p):
-    """Have column i of the two rows after this one brought near: the next output rows want them.
+    """Have column i of the two rows after this one brought near, for output rows that come soon.
 
     The processor's own foresight fails, as a row is passed through LANES channels at a time.
     """
@@ -168,14 +169,13 @@ def _double(out, lane, p, rows, taps_x, taps_y, odd, stream, zero):
 
 @njit(**JIT)
 def _output(o, image, out, below, p, own, stream, zero):
-    """Output row o, and o + 1 `below` where two are made; LANES channels after another, some of the last ones twice."""
+    """Output row o, LANES channels at a time; `_filter` makes row o + 1 with it, at `below`."""
     place = o * p.down_y - p.before_y
     odd = place & (p.up_y - 1)
     i = (place + odd) >> (p.up_y - 1)
     a, b, c = _row(i, image, p, own), _row(i + 1, image, p, own), _row(i + 2, image, p, own)
     d, e = _row(i + 3, image, p, own), _row(i + 4, image, p, own)
-    for block in range((p.unit + LANES - 1) // LANES):
-        lane = min(block * LANES, p.unit - LANES)
+    for lane in range(0, p.unit, LANES):
         if p.up_y == 2:
             _double(out, lane, p, (a, b), own.taps_x, own.taps_y, odd, stream, zero)
         elif p.down_y == 2:
@@ -226,17 +226,14 @@ def _run(address, element, dtype):
 
 def fits(taps: tuple[int, int], up: tuple[int, int], down: tuple[int, int], unit: int) -> bool:
     """Whether these kernels do it. taps: along y and x, of a separable filter; unit: channels side by side."""
-    return unit >= LANES and taps == (4, 4) and (up, down) in {((1, 1), (1, 1)), ((1, 1), (2, 2)), ((2, 2), (1, 1))}
+    filtered, halved, doubled = ((1, 1), (1, 1)), ((1, 1), (2, 2)), ((2, 2), (1, 1))
+    return unit % LANES == 0 and taps == (4, 4) and (up, down) in {filtered, halved, doubled}
 
 
 @cache
 def features_kernel(dtype: torch.dtype) -> Any:
-    """The kernel for float32, float64 or bfloat16, which is read as uint16; compiled once, and kept on the disk."""
-    element, working = {
-        torch.float32: (np.float32, np.float32),
-        torch.float64: (np.float64, np.float64),
-        torch.bfloat16: (np.uint16, np.float32),
-    }[dtype]
+    """The kernel for one of NUMBERS; compiled once, and kept on the disk."""
+    element, working = NUMBERS[dtype]
 
     def resample(address):
         _run(address, element, working)

@@ -3,15 +3,23 @@
 A pointer p is made by `pointer`; p[i] and p[i] = value are the plain memory. Arrays would have every index checked for
 its sign, and their parts made with care, which costs as much as a short row of an image.
 
-numba keeps a compiled kernel for as long as the kernel's own file stays the same: after a change here, delete the *.nbi
-and *.nbc in __pycache__.
+numba keeps a compiled kernel for as long as the kernel's own file stays the same: after a change here, or in
+cpu_vectors.py or cpu_parameters.py, delete the *.nbi and *.nbc in __pycache__.
 """
 
+import numpy as np
+import torch
 from llvmlite import ir
 from numba import config, njit, types
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic, overload
 
+# what a kernel finds in memory, and what it computes in: a bfloat16 is read as its bits
+NUMBERS = {
+    torch.float32: (np.float32, np.float32),
+    torch.float64: (np.float64, np.float64),
+    torch.bfloat16: (np.uint16, np.float32),
+}
 WORD = ir.IntType(32)
 
 
@@ -46,18 +54,19 @@ def take(typing, counter):
     return types.int64(counter), generate
 
 
-def _bits(number, like):
-    """An integer type of so many bits; for each lane, if `like` is a vector's type."""
+def _each(number, like):
+    """A number's type; if `like` is a vector's, that of a vector of as many such numbers."""
     return ir.VectorType(number, like.count) if isinstance(like, ir.VectorType) else number
 
 
 def _constant(value, form):
+    """A number of a type, in every lane of a vector's."""
     return ir.Constant(form, [value] * form.count if isinstance(form, ir.VectorType) else value)
 
 
 def widened(builder, bits):
     """LLVM's float of a bfloat16's bits, for one number or a vector."""
-    word, number = _bits(WORD, bits.type), _bits(ir.FloatType(), bits.type)
+    word, number = _each(WORD, bits.type), _each(ir.FloatType(), bits.type)
     return builder.bitcast(builder.shl(builder.zext(bits, word), _constant(16, word)), number)
 
 
@@ -85,16 +94,16 @@ class _BFloat16(ir.Type):
 
 
 def _narrowed_by_instruction(builder, value):
-    return builder.bitcast(builder.fptrunc(value, _bits(_BFloat16(), value.type)), _bits(ir.IntType(16), value.type))
+    return builder.bitcast(builder.fptrunc(value, _each(_BFloat16(), value.type)), _each(ir.IntType(16), value.type))
 
 
 def _narrowed_by_integers(builder, value):
-    word = _bits(WORD, value.type)
+    word = _each(WORD, value.type)
     bits = builder.bitcast(value, word)
     odd = builder.and_(builder.lshr(bits, _constant(16, word)), _constant(1, word))
     rounded = builder.lshr(builder.add(builder.add(bits, _constant(0x7FFF, word)), odd), _constant(16, word))
     is_nan = builder.fcmp_unordered("uno", value, value)
-    return builder.trunc(builder.select(is_nan, _constant(0x7FC0, word), rounded), _bits(ir.IntType(16), value.type))
+    return builder.trunc(builder.select(is_nan, _constant(0x7FC0, word), rounded), _each(ir.IntType(16), value.type))
 
 
 @intrinsic
@@ -124,13 +133,13 @@ def rounds_by_instruction() -> bool:
 
 
 # one operation or eight, of a short kernel's twenty
-to_bfloat16 = round_by_instruction if rounds_by_instruction() else round_by_integers
+BY_INSTRUCTION = rounds_by_instruction()
+to_bfloat16 = round_by_instruction if BY_INSTRUCTION else round_by_integers
 
 
 def narrowed(builder, value):
     """The bits of the bfloat16 nearest to LLVM's float, for one number or a vector; as `to_bfloat16` rounds."""
-    narrow = _narrowed_by_instruction if rounds_by_instruction() else _narrowed_by_integers
-    return narrow(builder, value)
+    return (_narrowed_by_instruction if BY_INSTRUCTION else _narrowed_by_integers)(builder, value)
 
 
 def load(place, i):

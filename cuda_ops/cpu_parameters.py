@@ -1,4 +1,4 @@
-"""What upfirdn2d's CPU kernels are told, as int64 one after another. Change this file as cpu_numbers.py."""
+"""What upfirdn2d's CPU kernels are told, as int64 one after another. After a change see cpu_numbers.py."""
 
 from typing import NamedTuple
 
@@ -31,7 +31,9 @@ class Parameters(NamedTuple):
     down_y: int
     before_y: int
     ky: int
-    stream: int  # whether the result goes past the cache; what each thread stores must lie at multiples of 64 bytes
+    stream: (
+        int  # whether cpu_features.py's kernels store the result past the cache; it begins at a multiple of 64 bytes
+    )
 
 
 @njit(nogil=True, forceinline=True)

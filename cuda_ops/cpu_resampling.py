@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from cuda_ops.cpu_numbers import hold, load, pointer, shift, store, take
+from cuda_ops.cpu_numbers import NUMBERS, hold, load, pointer, shift, store, take
 from cuda_ops.cpu_parameters import parameters
 from cuda_ops.cpu_threads import compiled
 
@@ -260,12 +260,8 @@ def _run(address, element, dtype):
 
 @cache
 def resampling_kernel(dtype: torch.dtype) -> Any:
-    """upfirdn2d of float32, float64 or bfloat16, which is read as uint16; compiled once, and kept on the disk."""
-    element, working = {
-        torch.float32: (np.float32, np.float32),
-        torch.float64: (np.float64, np.float64),
-        torch.bfloat16: (np.uint16, np.float32),
-    }[dtype]
+    """upfirdn2d of one of NUMBERS; compiled once, and kept on the disk."""
+    element, working = NUMBERS[dtype]
 
     def resample(address):
         _run(address, element, working)

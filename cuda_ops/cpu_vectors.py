@@ -1,7 +1,8 @@
-"""Vectors for CPU kernels: numbers that stay in the processor's registers from one pixel to the next.
+"""Vectors for CPU kernels: several numbers in one value, which stays in registers from one pixel to the next.
 
-numba leaves vectors to LLVM's loops, which keep nothing in registers between two of them. These are LLVM's own vector
-values instead, of any width: it takes as many registers as they need. Change this file as cpu_numbers.py.
+numba knows single numbers only and leaves vectors to LLVM, which makes them of a loop's turns, so that no vector
+outlives its loop. These are LLVM's vector values themselves; where one is wider than the processor's registers, it takes
+several. After a change see cpu_numbers.py.
 """
 
 from llvmlite import ir
@@ -92,11 +93,13 @@ def store_vector(typing, place, i, value):
 
 @intrinsic
 def stream_vector(typing, place, i, value):
-    """As store_vector, but past the cache; the address must be a multiple of the vector's bytes. See `complete`."""
+    """As store_vector, but past the cache; the address must be a multiple of 64 and of the vector's bytes, if these are
+    fewer. See `complete`.
+    """
 
     def generate(context, builder, signature, arguments):
         instruction = _store(builder, arguments, place.dtype)
-        instruction.align = arguments[2].type.count * place.dtype.bitwidth // 8
+        instruction.align = min(arguments[2].type.count * place.dtype.bitwidth // 8, 64)
         instruction.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
         return context.get_dummy_value()
 

@@ -46,7 +46,7 @@ def reference(monkeypatch) -> Iterator[None]:
 
 @given(
     cases(),
-    st.sampled_from([1, 3, 5, 8]),
+    st.sampled_from([1, 3, 5, 8, 17]),
     st.sampled_from(sorted(TOLERANCE, key=str)),
     st.sampled_from([torch.contiguous_format, torch.channels_last]),
     st.sampled_from([upfirdn2d_cpu, upfirdn2d_reference]),
