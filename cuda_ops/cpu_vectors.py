@@ -1,7 +1,7 @@
 """Vectors for CPU kernels: several numbers in one value, which stays in registers from one pixel to the next.
 
 numba knows single numbers only and leaves vectors to LLVM, which makes them of a loop's turns, so that no vector
-outlives its loop. These are LLVM's vector values themselves; where one is wider than the processor's registers, it takes
+outlives its loop. These are LLVM's vector values themselves; one that is wider than the processor's registers takes
 several. After a change see cpu_numbers.py.
 """
 

@@ -27,7 +27,9 @@ def kernel_in_use(device: str | torch.device = "cpu") -> str:
     if reference_forced():
         return f"{kind}: reference, {VARIABLE}=reference"
     if kind == "cpu":
-        return f"cpu: compiled by numba {numba.__version__}"
+        return (
+            f"cpu: compiled by numba {numba.__version__}; bias_act by PyTorch where channels lie apart or act is curved"
+        )
     available, reason = launch.available()
     if kind != "cuda" or not available:
         return f"{kind}: reference, {reason if kind == 'cuda' else 'there are no kernels for it'}"

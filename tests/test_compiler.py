@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cuda_ops import compiler, driver, launch
+from cuda_ops.activations import ACTIVATIONS, PIECEWISE_LINEAR
 from cuda_ops.driver import Launch
 from cuda_ops.tiles import SHARED_BYTES
 
@@ -23,6 +24,11 @@ SMALL = ("bias_act", (("ACT", 2), ("DTYPE", 0), ("INDEX64", 0), ("ORDER", 0), ("
 def own_cache(monkeypatch, tmp_path) -> Path:
     monkeypatch.setenv("LATENTPRINT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+def bent(name: str) -> bool:
+    """Whether an activation's gradient has a gradient of its own."""
+    return name not in PIECEWISE_LINEAR
 
 
 def variants() -> list[tuple[str, Callable[[torch.dtype], object]]]:
@@ -69,7 +75,12 @@ def variants() -> list[tuple[str, Callable[[torch.dtype], object]]]:
         ("general, channels last", fir(3, 64, True, torch.ones(5, 5), (3, 3), two)),
         ("epilogue", epilogue(False)),
         ("epilogue, channels last", epilogue(True)),
-        *[(f"{name} {order}", act(name, order)) for name, order in [("lrelu", 0), ("lrelu", 1), ("swish", 2)]],
+        *[
+            (f"{name} {order}", act(name, order))
+            for name in ACTIVATIONS
+            for order in range(3)
+            if order < 2 or bent(name)
+        ],
     ]
     return named
 

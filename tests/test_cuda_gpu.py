@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cuda_ops import bias_act, launch, upfirdn2d
+from cuda_ops import bias_act, launch, synthesis_epilogue, upfirdn2d
+from cuda_ops.reference import upfirdn2d_reference
 
 AVAILABLE, REASON = launch.available()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not AVAILABLE, reason=f"needs a CUDA device: {REASON}")]
@@ -85,6 +86,26 @@ def test_synthesis_epilogue(dtype, layout):
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=4 * TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_gradients_of_the_epilogue(layout):
+    """Of both orders, in every tensor, against float64 on the CPU."""
+    x = images((3, 16, 8, 12), torch.float32, layout)
+    rng = torch.Generator().manual_seed(0)
+    shapes: list[tuple[int, ...]] = [(3, 16), (3, 1, 8, 12), (), (16,)]
+    given = [x, *(torch.randn(shape, generator=rng).cuda() for shape in shapes)]
+
+    def results(arguments: list[Tensor]) -> list[Tensor]:
+        leaves = [t.detach().requires_grad_() for t in arguments]
+        image, demodulation, noise, strength, bias = leaves
+        y = synthesis_epilogue(image, demodulation, noise, strength, bias, gain=1.5, clamp=2)
+        first = torch.autograd.grad(y.square().sum(), leaves, create_graph=True)
+        return [*first, *torch.autograd.grad(first[0].square().sum(), leaves)]
+
+    for found, expected in zip(results(given), results([t.cpu().double() for t in given]), strict=True):
+        scale = expected.abs().max().item() or 1
+        torch.testing.assert_close(found.cpu().double() / scale, expected / scale, rtol=0, atol=1e-4)
+
+
 def test_work_goes_to_the_current_stream():
     x = torch.zeros(2**24, device="cuda")
     stream = torch.cuda.Stream()
@@ -121,14 +142,13 @@ def zero_insert_filter(x: Tensor, f: Tensor, up: int, down: int, padding: list[i
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_speed(dtype, layout):
     x = images((8, 128, 256, 256), dtype, layout)
     size = x.numel() * x.element_size()
     copied = 2 * size / seconds(lambda: x.clone())
     name = f"{torch.cuda.get_device_name()}, {str(dtype)[6:]}, {str(layout)[6:]}"
     print(f"\n{name}: copy {copied / 1e9:.0f} GB/s")
-    f = taps(4).float().cuda()
     ratios = []
 
     def compare(kind: str, moved: int, ours: Callable[[], object], plain: Callable[[], object]) -> None:
@@ -139,17 +159,27 @@ def test_speed(dtype, layout):
         )
         ratios.append(other / one)
 
-    def compare_filter(kind: str, x: Tensor, up: int, down: int, margins: tuple[int, int, int, int]) -> None:
+    def compare_filter(kind: str, x: Tensor, n: int, up: int, down: int, separable: bool = True) -> None:
+        f = taps(n).float().cuda()
+        given = (f, f) if separable else torch.outer(f, f)
+        margins = ((n + up - 1) // 2, (n - up) // 2) * 2 if down == 1 else ((n - down + 1) // 2, (n - down) // 2) * 2
         compare(
-            f"upfirdn2d 4 taps {kind}",
+            f"upfirdn2d {n} taps {kind}",
             x.nbytes + x.nbytes * up**2 // down**2,
-            lambda: launch.upfirdn2d(x, (f, f), (up, up), (down, down), margins),
+            lambda: launch.upfirdn2d(x, given, (up, up), (down, down), margins),
             lambda: zero_insert_filter(x, f, up, down, list(margins)),
         )
+        reference = seconds(lambda: upfirdn2d_reference(x, f, [up] * 2, [down] * 2, list(margins), False, 1.0))
+        print(f"{'':24} the reference kernel takes {reference * 1e3:.2f} ms")
 
-    compare_filter("filter", x, 1, 1, (2, 1, 2, 1))
-    compare_filter("down", x, 1, 2, (1, 1, 1, 1))
-    compare_filter("up", x[:, :, ::2, ::2].contiguous(memory_format=layout), 2, 1, (2, 1, 2, 1))
+    half = x[:, :, ::2, ::2].contiguous(memory_format=layout)
+    colours = x[:, :3].contiguous(memory_format=layout)
+    compare_filter("filter", x, 4, 1, 1)
+    compare_filter("filter, not separable", x, 4, 1, 1, separable=False)
+    compare_filter("down", x, 4, 1, 2)
+    compare_filter("up", half, 4, 2, 1)
+    compare_filter("up, colours", colours, 12, 2, 1)
+    compare_filter("down, colours", colours, 12, 1, 2)
     b = torch.ones(128, device="cuda")
     bias = b.to(dtype)[:, None, None]
     compare(

@@ -17,7 +17,9 @@
 //               down 2. Channels last (32 channels of 8 x 8, 16 x 16 for up 2, 4 x 8 for down 2): 89 %, 56 %, 41 %.
 //               At up 2 the input is a fifth of the bytes, so that even 60 % of it is 12 % of them.
 //               DRAM thus sees the minimum plus a few per cent; L2 sees the halo.
-//   arithmetic  separable, multiply-adds per output: 4 taps 8 (3 at up 2, 12 at down 2), 12 taps 10 at up 2 and 40 at
+//   arithmetic  4 x 4 taps that are not separable: 16 multiply-adds per output, 4 at up 2, each with a read of shared
+//               memory: about the same time as the copy in float32, half as fast in half precision.
+//               Separable, multiply-adds per output: 4 taps 8 (3 at up 2, 12 at down 2), 12 taps 10 at up 2 and 40 at
 //               down 2: 1 to 4 FLOP per byte, where an H100 does 20 in the time of one byte.
 //   shared      4 taps at up 1: 4 reads and a write along x, 7 reads for 4 outputs along y, whose window stays in
 //               registers, and a write of the tile: 8.4 accesses per output at 32 per clock and SM, i.e. 8.5e11
