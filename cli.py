@@ -3,9 +3,10 @@
 import io
 import json
 import re
+import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -571,7 +572,7 @@ def train(
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="Generator file to start from, with its discriminator where that lies beside it.",
+            help="Generator file or foreign checkpoint to start from; its network, its discriminator if there is one.",
         ),
     ] = None,
     freeze_d: Annotated[
@@ -618,6 +619,7 @@ def train(
     from generator.allocation import keep_freed_memory
     from generator.files import read_provenance
     from generator.imagesets import open_image_set
+    from generator.loading import open_generator
     from training.board import Board
     from training.dataset import load_training_images
     from training.feature_cache import user_cache
@@ -652,7 +654,8 @@ def train(
     if evaluate_kimg is not None:
         judging = Judging(evaluate_kimg, _list(metrics), inception, user_cache() / "features")
     image_set = open_image_set(data, _list(split))
-    settings, labels = resolve_for(image_set, config, conditional, asked)
+    start = open_generator(init) if init else None
+    settings, labels = resolve_for(image_set, config, conditional, asked, start.generator.config if start else None)
     if dry_run:
         _print_estimate(settings, len(image_set))
         return
@@ -661,8 +664,9 @@ def train(
         closing(board) if board else nullcontext(),
         join_workers(_device(device)) as (workers, place),
         _images_progress(settings.kimg, workers.first) as show,
+        _stop_request() if workers.count == 1 else nullcontext(lambda: False) as stop,
     ):
-        path = run(settings, images, out, place, init, show, workers, judging, board)
+        path = run(settings, images, out, place, start, show, workers, judging, board, stop)
     if workers.first:
         used = read_provenance(path).get("ledger")  # a run that an older version finished has none
         cost = f", {ledger_sentence(used)}" if used else ""
@@ -675,6 +679,24 @@ def train(
 def _names(value: str | None) -> tuple[str, ...] | None:
     """NAME,... or none; None where the option was not given."""
     return None if value is None else () if value == "none" else tuple(value.split(","))
+
+
+@contextmanager
+def _stop_request() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or a termination has asked for an end; asked again, the process ends at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -693,10 +715,9 @@ def _images_progress(kimg: float, shown: bool) -> Iterator:
 def _print_estimate(settings: Any, images: int) -> None:
     from training.estimate import estimate
 
-    values = asdict(settings)
+    costs, values = estimate(settings), asdict(settings)
     for name, value in (values.pop("network") | values).items():
         stdout.print(f"{name}: {value}", markup=False)
-    costs = estimate(settings)
     stdout.print(f"\ntraining images: {images:,} (not opened)")
     stdout.print(f"parameters: G {costs.generator_parameters:,}, D {costs.discriminator_parameters:,}")
     stdout.print(

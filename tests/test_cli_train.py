@@ -1,7 +1,10 @@
 """`latentprint train` through the entry point: augmentation, transfer, and what is refused."""
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +16,13 @@ import cli
 from generator import load_generator
 from generator.files import file_sha256, read_provenance
 from tests.cases import TINY, tiny_generator, write_reals
+from tests.checkpoint_writers.networks import varied_discriminator, varied_generator, write_checkpoint
 from tests.commands import run_command
 from training.config import TrainingConfig
 from training.estimate import estimate
 from training.presets import PRESETS
 
+ROOT = Path(__file__).parents[1]
 BATCH = 4
 TINY_RUN = TrainingConfig(network=TINY, batch=BATCH, kimg=2 * BATCH / 1000, mbstd_group_size=2, style_mixing=0)
 
@@ -189,10 +194,47 @@ def test_a_parent_that_is_no_generator_file_is_named(train, tmp_path: Path, cont
     assert_refused(train("--init", tmp_path / "g.safetensors"), "g.safetensors", "expected a generator file")
 
 
-def test_a_parent_of_another_configuration_is_named(train, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PRESETS, "small-64", replace(TINY_RUN, network=replace(TINY, w_dim=6)))
+def test_a_run_has_the_network_of_the_file_it_starts_from(
+    train, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the preset's; a clamp is added where half precision brings one."""
+    monkeypatch.setitem(PRESETS, "small-64", replace(TINY_RUN, network=replace(TINY, w_dim=6, resolution=32, clamp=9)))
     parent = world / "parent.safetensors"
-    assert_refused(train("--init", parent), "parent.safetensors: found a generator with w_dim 8, expected w_dim 6")
+    code, out, _ = train("--init", parent, "--dry-run")
+    assert code == 0 and {"resolution: 16", "w_dim: 8"} <= set(out.splitlines())
+    assert train("--init", parent)[0] == 0
+    made = load_generator(tmp_path / "run" / "generator.safetensors").config
+    assert made == replace(load_generator(parent).config, clamp=9)
+    assert_refused(train("--init", parent, "--mapping-layers", 5), "--mapping-layers: found 5, expected ", "of --init")
+    assert_refused(train("--init", parent, "--resolution", 32), "--resolution: found 32, expected 16")
+
+
+def test_a_foreign_checkpoint_is_trained_on_with_its_discriminator(train, tmp_path: Path) -> None:
+    config = replace(TINY, mapping_layers=8, w_dim=TINY.z_dim)
+    G, D = varied_generator(config), varied_discriminator(config, mbstd_group_size=TINY_RUN.mbstd_group_size)
+    path = write_checkpoint(tmp_path / "foreign.pt", "rosinality", G, D=D)
+    assert train("--init", path, "--freeze-d", 1)[0] == 0
+    made = tmp_path / "run" / "generator.safetensors"
+    assert load_generator(made).config == G.config
+    frozen = load_file(made.with_name("generator.discriminator.safetensors"))
+    assert torch.equal(frozen["from_rgb.weight"], D.state_dict()["from_rgb.weight"])
+    assert settings(tmp_path)["parent_sha256"] == file_sha256(path)
+
+
+def test_a_run_that_is_terminated_says_so_and_loses_nothing(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "cli", "train", "--data", world / "reals", "--config", "auto", "--batch", "4"]
+    command += ["--kimg", "100", "--seed", "3", "--out", out, "--device", "cpu"]
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not (out / "checkpoint.pt").exists():  # that of the start
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "latentprint: interrupted; the same command goes on where this one stopped" in err
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["state"]["step"] > 0
 
 
 def test_a_damaged_discriminator_is_named(train, world: Path, tmp_path: Path) -> None:
@@ -211,6 +253,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(train, tmp_path: Path)
     assert f"parameters: G {costs.generator_parameters:,}, D {costs.discriminator_parameters:,}" in lines
     assert any(line.startswith("GFLOP: ") for line in lines) and any(line.startswith("memory, GB: ") for line in lines)
     assert_refused(train("--dry-run", "--kimg", 0), "--kimg: found 0")
+    assert_refused(train("--dry-run", "--batch", 6, "--accumulate", 4), "--batch: found 6 images in ", "--accumulate")
 
 
 def test_freezing_layers_of_the_discriminator(train, tmp_path: Path) -> None:
@@ -241,7 +284,7 @@ def test_a_run_that_leaves_the_numbers_says_where(train, tmp_path: Path) -> None
     code, out, err = train("--gamma", 1e38)
     assert (code, out) == (1, "") and "Traceback" not in err
     assert err.splitlines()[-1].startswith("latentprint: step ")
-    assert "no checkpoint had been written" in err
+    assert "the last good checkpoint is " in err and ", of step 0" in err
 
 
 def test_classes_from_folders_to_images(

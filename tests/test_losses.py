@@ -13,6 +13,7 @@ from torch import Tensor
 from generator.networks import Generator, GeneratorConfig, build_discriminator
 from training.config import TrainingConfig
 from training.losses import (
+    LOSSES,
     discriminator_loss,
     generator_loss,
     gradient_penalty,
@@ -46,6 +47,14 @@ def test_logistic_losses_are_cross_entropies(real, fake):
     assert generator_loss(column(fake)).item() == pytest.approx(np.mean([cross_entropy(x) for x in fake]), abs=1e-8)
     expected = np.mean([cross_entropy(x) for x in real]) + np.mean([cross_entropy(-x) for x in fake])
     assert discriminator_loss(column(real), column(fake)).item() == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_of_the_losses_are_finite_differences(name):
+    of_d, of_g = LOSSES[name]
+    real, fake = (torch.randn(5, 1, generator=seeded(i), dtype=torch.float64).requires_grad_() for i in (1, 2))
+    assert torch.autograd.gradcheck(of_d, (real, fake))
+    assert torch.autograd.gradcheck(of_g, (fake,))
 
 
 @given(LOGITS, LOGITS)

@@ -354,13 +354,40 @@ def test_a_weight_that_is_no_number_is_not_written(tmp_path, busy_loop, monkeypa
     assert checkpoint_of(tmp_path)["step"] == 1
 
 
-def test_a_run_that_fails_at_once_has_no_checkpoint(tmp_path, monkeypatch):
+def test_a_run_that_fails_at_once_has_the_checkpoint_of_its_start(tmp_path, monkeypatch):
     spoil_at(monkeypatch, 0, lambda state: state.G.synthesis.const.fill_(float("nan")))
     with pytest.raises(
-        FloatingPointError, match=r"^step 1 .*loss_d nan, expected finite numbers; no checkpoint had been"
+        FloatingPointError, match=r"^step 1 .*loss_d nan, expected finite numbers; the last good .*, of step 0$"
     ):
         train(CONFIG, DATA, tmp_path)
-    assert not (tmp_path / "checkpoint.pt").exists()
+    assert checkpoint_of(tmp_path)["step"] == 0
+
+
+def test_a_folder_belongs_to_a_run_from_its_start(tmp_path):
+    with pytest.raises(Killed):
+        train(CONFIG, DATA, tmp_path, on_progress=kill_at(0))
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: was made with gamma"):
+        train(replace(CONFIG, gamma=7), DATA, tmp_path)
+
+
+def test_a_run_that_is_asked_to_stop_goes_on_from_its_last_step(tmp_path):
+    straight = load_generator(train(CONFIG, DATA, tmp_path / "straight"))
+    answers = iter([False, False, True])
+    with pytest.raises(KeyboardInterrupt):
+        train(CONFIG, DATA, tmp_path / "stopped", stop=lambda: next(answers))
+    assert checkpoint_of(tmp_path / "stopped")["step"] == 3
+    resumed = load_generator(train(CONFIG, DATA, tmp_path / "stopped"))
+    assert_same_network(resumed.state_dict(), straight.state_dict())
+
+
+def test_progress_is_said_at_every_step_and_the_log_is_by_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_IMAGES", 2 * BATCH)
+    seen: list[loop.Progress] = []
+    train(CONFIG, DATA, tmp_path, on_progress=seen.append)
+    steps = round(CONFIG.kimg * 1000 / BATCH)
+    assert [p.images for p in seen] == [BATCH * (i + 1) for i in range(steps)]
+    assert all(p.images_per_second > 0 for p in seen)
+    assert len(lines_of_steps(tmp_path)) == -(-steps // 2)
 
 
 # --- adaptive augmentation

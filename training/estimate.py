@@ -16,6 +16,7 @@ from training.config import TrainingConfig
 from training.losses import discriminator_loss, generator_loss, path_length_penalty, path_lengths, r1_penalty
 from training.regularisers import BITS, Auxiliary, noisy_inputs, rotation_loss
 from training.state import freeze_highest, frozen
+from training.workers import split_into_groups
 
 FLOAT = 4  # bytes
 
@@ -41,7 +42,11 @@ class Estimate:
 
 
 def estimate(config: TrainingConfig) -> Estimate:
-    """Count what training with these settings takes. Nothing is computed, no memory is taken."""
+    """Count what training with these settings takes. Nothing is computed, no memory is taken.
+
+    Raises ValueError where the batch can't be divided as `accumulate` asks.
+    """
+    split_into_groups(config.batch, config.mbstd_group_size, config.accumulate)
     with WithoutMemory():
         G = Generator(config.network).to("meta")
         D = build_discriminator(config.network, config.mbstd_group_size, config.residual_d, label_layers=0).to("meta")

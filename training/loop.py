@@ -19,7 +19,7 @@ from training.transfer import start_from
 from training.workers import Workers
 
 CHECKPOINT_SECONDS: float = 180
-LOG_STEPS = 64
+LOG_STEPS, LOG_IMAGES = 64, 1000  # between two lines of the log, whichever comes first
 
 
 @dataclass(frozen=True)
@@ -37,25 +37,28 @@ def train(
     data: TrainingImages,
     out: Path,
     device: str = "cpu",
-    init: Path | None = None,
+    init: Path | OpenedGenerator | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     workers: Workers | None = None,
     judging: Judging | None = None,
     board: Board | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Train until config.kimg thousand real images were shown; return the path of the generator file.
 
-    Writes OUT/checkpoint.pt (about every three minutes and at the end), OUT/metrics.jsonl, and, every snapshot_kimg and
-    at the end, OUT/generator.safetensors with its discriminator, OUT/samples-<kimg>.png and
-    OUT/snapshots/<kimg>.safetensors. init: generator file to start from. workers: this process's place among several;
-    the first one writes and reports. judging: adds figures to OUT/metrics.jsonl and keeps OUT/best.safetensors. board:
-    gets the log's lines and the samples, too; the caller closes it. Raises ValueError where OUT holds a run with other
-    settings or data, or init a network of another configuration; FloatingPointError, which names the step and the last
-    good checkpoint, where a loss or weight is no longer finite: nothing that was written holds such numbers.
+    Writes OUT/checkpoint.pt (before the first step, about every three minutes, and at the end), OUT/metrics.jsonl, and,
+    every snapshot_kimg and at the end, OUT/generator.safetensors with its discriminator, OUT/samples-<kimg>.png and
+    OUT/snapshots/<kimg>.safetensors. init: generator to start from. workers: this process's place among several; the
+    first one writes and reports. judging: adds figures to OUT/metrics.jsonl and keeps OUT/best.safetensors. board: gets
+    the log's lines and the samples, too; the caller closes it. stop: asked after each step; if it says so, a checkpoint
+    is written and KeyboardInterrupt raised (for one process: several would wait for each other). Raises ValueError
+    where OUT holds a run with other settings or data, or init a network of another configuration; FloatingPointError,
+    which names the step and the last good checkpoint, where a loss or weight is no longer finite: nothing that was
+    written holds such numbers.
     """
     if config.freeze_d and not init:
         raise ValueError(f"--freeze-d: found {config.freeze_d} without --init, expected a model to start from")
-    opened = open_generator(init) if init else None
+    opened = open_generator(init) if isinstance(init, Path) else init
     parent = _parent_record(opened) if opened else None
     if parent:
         config = replace(config, parent_sha256=parent["sha256"])
@@ -65,6 +68,8 @@ def train(
     resumed = files.resume()
     if opened and not resumed:
         start_from(state, opened)
+    if not resumed and state.workers.first:
+        files.write_checkpoint()  # from here on the folder is this run's
     state.workers.require_same_step(state.step, state.path_length_mean.device)
     total = int(config.kimg * 1000)
     meter = EnergyMeter(gpus_of_run(device))
@@ -81,17 +86,20 @@ def train(
         state.window.append(figures)
         state.window_seconds += now - started
         finished = state.images >= total
-        if len(state.window) >= LOG_STEPS or finished:
-            rate = state.images_per_second
+        rate = state.images_per_second
+        if len(state.window) >= min(LOG_STEPS, max(LOG_IMAGES // config.batch, 1)) or finished:
             files.log()
-            on_progress(Progress(state.images, total, rate, figures))
+        on_progress(Progress(state.images, total, rate, figures))
         if _crossed(before, state.images, config.snapshot_kimg * 1000) or finished:
             files.write_snapshot()
         if judging and (_crossed(before, state.images, judging.kimg * 1000) or finished):
             files.judge(judging)
-        if now - checkpointed > CHECKPOINT_SECONDS or finished:
+        stopping = not finished and stop()
+        if now - checkpointed > CHECKPOINT_SECONDS or finished or stopping:
             files.write_checkpoint()
             checkpointed = time.monotonic()
+        if stopping:
+            raise KeyboardInterrupt
     state.workers.wait()
     return out / "generator.safetensors"
 

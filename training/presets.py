@@ -121,17 +121,27 @@ def auto(resolution: int, batch: int | None = None) -> TrainingConfig:
 
 
 def resolve_for(
-    images: ImageSet, name: str, conditional: bool, asked: dict[str, Any]
+    images: ImageSet, name: str, conditional: bool, asked: dict[str, Any], init: GeneratorConfig | None = None
 ) -> tuple[TrainingConfig, Labels | None]:
     """Settings for a set of images, and their labels for a conditional model.
 
-    `auto` takes the resolution of the first image, where none is asked for. Raises ValueError as `resolve` and
-    `read_labels`.
+    init: of the generator that the run starts from, whose network is then the run's. `auto` takes the resolution of the
+    first image, where none is asked for. Raises ValueError as `resolve` and `read_labels`, and where another network
+    is asked for than init.
     """
-    if name == "auto" and "resolution" not in asked:
-        asked = asked | {"resolution": first_resolution(images)}
+    for setting in ("resolution", "mapping_layers"):
+        if init and asked.get(setting, getattr(init, setting)) != getattr(init, setting):
+            option, of_init = setting.replace("_", "-"), getattr(init, setting)
+            raise ValueError(f"--{option}: found {asked[setting]}, expected {of_init}, as in the file of --init")
+    if init or (name == "auto" and "resolution" not in asked):
+        asked = asked | {"resolution": init.resolution if init else first_resolution(images)}
     labels = read_labels(images) if conditional else None
-    return resolve(name, asked | ({"c_dim": len(labels.names)} if labels else {})), labels
+    config = resolve(name, asked | ({"c_dim": len(labels.names)} if labels else {}))
+    if init:
+        own = config.network
+        clamp = own.clamp if init.clamp is None else init.clamp
+        config = replace(config, network=replace(init, c_dim=own.c_dim, clamp=clamp))
+    return config, labels
 
 
 def resolve(name: str, asked: dict[str, Any]) -> TrainingConfig:

@@ -20,7 +20,7 @@ from training.run_log import RunLog
 from training.spectral import plain_copy
 from training.state import TrainingState, load_checkpoint, save_checkpoint
 
-SAMPLES = 64
+SAMPLES, TOGETHER = 64, 8  # in the grid, and made at once
 
 
 class RunFiles:
@@ -36,7 +36,7 @@ class RunFiles:
     ):
         self.out, self.state, self.data, self.parent, self.board = out, state, data, parent, board
         self.checkpoint, self.run_log = out / "checkpoint.pt", RunLog(out / "metrics.jsonl")
-        self.checkpointed_step: int | None = None
+        self.checkpointed_step: int | None = None  # the first process alone knows it
 
     def resume(self) -> bool:
         """Go on from the checkpoint, where there is one, and clear away what was written after it; whether there is.
@@ -67,9 +67,8 @@ class RunFiles:
             self._stop(f"NaN or infinity in {bad}")
 
     def _stop(self, found: str) -> None:
-        last = f"the last good checkpoint is {self.checkpoint}, of step {self.checkpointed_step}"
-        if self.checkpointed_step is None:
-            last = "no checkpoint had been written"
+        known = "" if self.checkpointed_step is None else f", of step {self.checkpointed_step}"
+        last = f"the last good checkpoint is {self.checkpoint}{known}"
         step = f"step {self.state.step} ({self.state.images / 1000:g} kimg)"
         raise FloatingPointError(f"{step}: found {found}, expected finite numbers; {last}")
 
@@ -152,4 +151,5 @@ def _samples(state: TrainingState) -> np.ndarray:
     G, device = state.G_ema, state.path_length_mean.device
     z = torch.randn(SAMPLES, G.z_dim, generator=torch.Generator().manual_seed(0)).to(device)
     c = F.one_hot(torch.arange(SAMPLES, device=device) % G.c_dim, G.c_dim).float() if G.c_dim else None
-    return to_pixels(G(z, c))
+    parts = zip(z.split(TOGETHER), c.split(TOGETHER) if c is not None else [None] * SAMPLES, strict=False)
+    return np.concatenate([to_pixels(G(part, labels)) for part, labels in parts])

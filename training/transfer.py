@@ -16,12 +16,13 @@ from training.state import TrainingState
 def start_from(state: TrainingState, opened: OpenedGenerator) -> None:
     """Take over G, also as its average, and D where its file lies beside G's, or the checkpoint holds one.
 
-    Raises ValueError for a generator of another configuration, a file that is damaged or doesn't fit, or where D is to
-    be frozen and there is none.
+    Raises ValueError for a generator of another configuration, but for a clamp that the run adds, a file that is
+    damaged or doesn't fit, or where D is to be frozen and there is none.
     """
     path, parent = opened.path, opened.generator
     found, expected = asdict(parent.config), asdict(state.config.network)
-    different = [name for name in expected if found[name] != expected[name]]
+    added = {"clamp"} if parent.config.clamp is None else set()
+    different = [name for name in expected if found[name] != expected[name] and name not in added]
     if different:
         found_text, expected_text = (", ".join(f"{n} {of[n]}" for n in different) for of in (found, expected))
         raise ValueError(f"{path}: found a generator with {found_text}, expected {expected_text}")
