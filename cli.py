@@ -599,8 +599,12 @@ def train(
         ),
     ] = None,
     metrics: Annotated[
-        str, typer.Option(metavar="NAME,...", help="With --evaluate-kimg: as of `evaluate`; the first names the best.")
-    ] = "fd_vgg16",
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="With --evaluate-kimg: as of `evaluate`; the first names the best. Default: fd_vgg16.",
+        ),
+    ] = None,
     inception: Annotated[
         Path | None, typer.Option(metavar="FILE", help="InceptionV3's weights, for the metrics fid, kid and is.")
     ] = None,
@@ -652,7 +656,10 @@ def train(
     board = Board(out / "tensorboard") if tensorboard else None
     judging = None
     if evaluate_kimg is not None:
-        judging = Judging(evaluate_kimg, _list(metrics), inception, user_cache() / "features")
+        judging = Judging(evaluate_kimg, _list(metrics or "fd_vgg16"), inception, user_cache() / "features")
+    elif metrics is not None or inception:
+        option = "--inception" if metrics is None else "--metrics"
+        raise ValueError(f"{option}: found it without --evaluate-kimg, expected both: it is for judging on the way")
     image_set = open_image_set(data, _list(split))
     start = open_generator(init) if init else None
     settings, labels = resolve_for(image_set, config, conditional, asked, start.generator.config if start else None)

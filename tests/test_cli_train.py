@@ -330,6 +330,7 @@ def test_the_best_generator_is_kept(train, tmp_path: Path, monkeypatch: pytest.M
     assert best["best"] == {"metric": "fd_vgg16", "value": min(line["fd_vgg16"] for line in judged)}
     assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 1  # of the images, whose features stay the same
     assert_refused(train("--evaluate-kimg", 0, out="new"), "--evaluate-kimg: found 0")
+    assert_refused(train("--metrics", "ms_ssim", out="new"), "--metrics: found it without --evaluate-kimg")
     assert_refused(train("--evaluate-kimg", 1, "--metrics", "fid", out="new"), "metrics: found fid without --inception")
     assert not (tmp_path / "new").exists()
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 from generator import load_generator
 from generator.discriminator import group_size_in, minibatch_stddev
@@ -14,6 +15,7 @@ from generator.networks import GeneratorConfig
 from training.augment import CATEGORIES, augment
 from training.config import TrainingConfig
 from training.dataset import TrainingImages
+from training.latents import draw_latents
 from training.loop import train
 from training.state import TrainingState
 from training.step import train_step
@@ -128,6 +130,25 @@ class AloneAmong(Workers):
 
     def add_up(self, tensors):
         pass
+
+
+def test_style_mixing_is_as_likely_as_asked_and_crosses_over_anywhere():
+    G, rng, draws = TrainingState(CONFIG).G, torch.Generator().manual_seed(0), 2000
+    found = np.array([draw_latents(G, 2, 0.9, rng).crossover for _ in range(draws)])
+    assert abs((found > 0).mean() - 0.9) < 4 * (0.9 * 0.1 / draws) ** 0.5
+    counts = np.bincount(found[found > 0], minlength=G.num_ws)[1:]
+    assert len(counts) == G.num_ws - 1 and chisquare(counts).pvalue > 1e-4
+    assert not any(draw_latents(G, 2, 0, rng).crossover for _ in range(20))
+
+
+def test_the_mean_path_length_follows_the_lengths():
+    """a <- a + decay (mean length - a), with the lengths of that step."""
+    state = TrainingState(replace(CONFIG, path_length_interval=1, path_length_decay=0.25))
+    expected = 0.0
+    for _ in range(3):
+        figures = train_step(state, DATA)
+        expected += 0.25 * (figures["path_length"] - expected)
+        assert state.path_length_mean.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_run_goes_on_with_another_number_of_parts(tmp_path):

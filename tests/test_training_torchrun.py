@@ -30,7 +30,7 @@ PRESETS["small-64"] = TrainingConfig(
 )
 loop.LOG_STEPS = 1
 join = dist.init_process_group  # torchrun's meeting place serves once: these processes meet once and stay together
-dist.init_process_group = lambda backend: dist.is_initialized() or join(backend)
+dist.init_process_group = lambda backend, **more: dist.is_initialized() or join(backend, **more)
 leave, dist.destroy_process_group = dist.destroy_process_group, lambda: None
 data, *runs = sys.argv[1:]
 for run in runs:

@@ -4,12 +4,15 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from generator.discriminator import group_size_in
+
+JUDGING = timedelta(hours=6)  # how long the others wait at most while the first process judges or writes
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def join_workers(device: str) -> Iterator[tuple[Workers, str]]:
     if device == "cuda":
         device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0'))}"
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=JUDGING)
     try:
         yield Workers(dist.get_rank(), count), device
     finally:
