@@ -1,5 +1,7 @@
 """What every test shares: one thread for tiny tensors, the same random numbers in any order of the tests."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import settings
@@ -23,6 +25,15 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
 def _seeded() -> None:
     """Networks made in a test don't depend on the tests that ran before it."""
     torch.manual_seed(SEED)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """PyTorch on two threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

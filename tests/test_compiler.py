@@ -26,11 +26,6 @@ def own_cache(monkeypatch, tmp_path) -> Path:
     return tmp_path / "cache"
 
 
-def bent(name: str) -> bool:
-    """Whether an activation's gradient has a gradient of its own."""
-    return name not in PIECEWISE_LINEAR
-
-
 def variants() -> list[tuple[str, Callable[[torch.dtype], object]]]:
     """What the networks launch: FIR filters of 4 and 12 taps on feature maps and colours, bias_act, the epilogue."""
     ones, line = torch.ones(4), torch.ones(12)
@@ -79,7 +74,7 @@ def variants() -> list[tuple[str, Callable[[torch.dtype], object]]]:
             (f"{name} {order}", act(name, order))
             for name in ACTIVATIONS
             for order in range(3)
-            if order < 2 or bent(name)
+            if order < 2 or name not in PIECEWISE_LINEAR
         ],
     ]
     return named

@@ -15,10 +15,9 @@ from cuda_ops.cpu_numbers import _narrowed_by_integers, pointer
 from cuda_ops.cpu_vectors import load_vector, store_vector, vector
 from cuda_ops.reference import upfirdn2d_reference
 from tests.test_cpu_numbers import numbers
-from tests.test_upfirdn2d import Case, call, definition, two_threads
+from tests.test_upfirdn2d import Case, call, definition
 
 WAYS = [(1, 1), (2, 1), (1, 2)]  # up, down
-__all__ = ["two_threads"]  # a fixture
 
 
 @st.composite

@@ -68,9 +68,9 @@ def train(
     resumed = files.resume()
     if opened and not resumed:
         start_from(state, opened)
-    if not resumed and state.workers.first:
-        files.write_checkpoint()  # from here on the folder is this run's
     state.workers.require_same_step(state.step, state.path_length_mean.device)
+    if not resumed and state.workers.first:  # now that every process has looked for one
+        files.write_checkpoint()  # from here on the folder is this run's
     total = int(config.kimg * 1000)
     meter = EnergyMeter(gpus_of_run(device))
     checked = checkpointed = time.monotonic()

@@ -129,12 +129,15 @@ def resolve_for(
     first image, where none is asked for. Raises ValueError as `resolve` and `read_labels`, and where another network
     is asked for than init.
     """
-    for setting in ("resolution", "mapping_layers"):
-        if init and asked.get(setting, getattr(init, setting)) != getattr(init, setting):
-            option, of_init = setting.replace("_", "-"), getattr(init, setting)
-            raise ValueError(f"--{option}: found {asked[setting]}, expected {of_init}, as in the file of --init")
-    if init or (name == "auto" and "resolution" not in asked):
-        asked = asked | {"resolution": init.resolution if init else first_resolution(images)}
+    if init:
+        for setting in ("resolution", "mapping_layers"):
+            found, expected = asked.get(setting), getattr(init, setting)
+            if found not in (None, expected):
+                option = setting.replace("_", "-")
+                raise ValueError(f"--{option}: found {found}, expected {expected}, as in the file of --init")
+        asked = asked | {"resolution": init.resolution}
+    elif name == "auto" and "resolution" not in asked:
+        asked = asked | {"resolution": first_resolution(images)}
     labels = read_labels(images) if conditional else None
     config = resolve(name, asked | ({"c_dim": len(labels.names)} if labels else {}))
     if init:

@@ -151,5 +151,5 @@ def _samples(state: TrainingState) -> np.ndarray:
     G, device = state.G_ema, state.path_length_mean.device
     z = torch.randn(SAMPLES, G.z_dim, generator=torch.Generator().manual_seed(0)).to(device)
     c = F.one_hot(torch.arange(SAMPLES, device=device) % G.c_dim, G.c_dim).float() if G.c_dim else None
-    parts = zip(z.split(TOGETHER), c.split(TOGETHER) if c is not None else [None] * SAMPLES, strict=False)
-    return np.concatenate([to_pixels(G(part, labels)) for part, labels in parts])
+    parts = [slice(first, first + TOGETHER) for first in range(0, SAMPLES, TOGETHER)]
+    return np.concatenate([to_pixels(G(z[part], None if c is None else c[part])) for part in parts])
