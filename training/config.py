@@ -32,9 +32,9 @@ class TrainingConfig:
     has the zero that r_t is about, so neither takes adaptive augmentation.
     gamma: R1 weight. path_length: weight of the path length penalty, its y scaled by 1/r (0 turns it off).
     Intervals are in steps, half-lives in thousands of images (kimg). style_mixing: probability. precision: "fp32", or
-    "bf16" or "fp16" for the feature maps of the main losses (weights, R1, path length and the average stay fp32), at
-    the half_resolutions highest resolutions (ADA, Appendix D.1: 4; its formula there gives 5). fp16 needs a network
-    with a clamp. Losses are not scaled: the paper says of none.
+    "bf16" or "fp16" for the feature maps (weights and the average stay fp32, and in fp16 R1 and path length), at the
+    half_resolutions highest resolutions (ADA, Appendix D.1: 4; its formula there gives 5). fp16 needs a network with a
+    clamp. Losses are not scaled: the paper says of none.
     augment: categories of the adaptive augmentation, () for none; its p seeks E[sign(D(real))] = ada_target, measured
     over ada_interval steps, and can rise from 0 to 1 in ada_kimg (ADA: 500, 100 for transfer).
     regularise: of ADA's comparison methods (Appendix D.2, with its weights); "pa-gan" and "dropout" take the place of
@@ -132,6 +132,15 @@ class TrainingConfig:
     def dtype(self) -> torch.dtype | None:
         """What the feature maps of the main losses are computed in; None: as the weights."""
         return PRECISIONS[self.precision]
+
+    @property
+    def penalty_dtype(self) -> torch.dtype | None:
+        """The same for R1 and path length: of their gradients up to a quarter would vanish in fp16.
+
+        bf16 has fp32's range: it moved R1's gradient by 2 to 8 %, the path length penalty's by 3 to 22 %, an eighth of
+        what they differ by from batch to batch and less (small-64 and ada-256 at 64x64, and a trained generator).
+        """
+        return torch.bfloat16 if self.precision == "bf16" else None
 
     @property
     def half_from(self) -> int:

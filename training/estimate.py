@@ -123,7 +123,7 @@ class _Phases:
 
     def r1(self) -> None:
         real = self.images().requires_grad_()
-        r1_penalty(self.judge(real), real, self.config.gamma).backward()
+        r1_penalty(self.judge(real, self.config.penalty_dtype), real, self.config.gamma).backward()
 
     def train_generator(self) -> None:
         images = self.G.synthesis(self.ws(self.batch), noise="random", dtype=self.dtype)
@@ -135,7 +135,7 @@ class _Phases:
 
     def path_length(self) -> None:
         ws = self.ws(max(self.batch // self.config.path_length_shrink, 1))
-        images = self.G.synthesis(ws, noise="random")
+        images = self.G.synthesis(ws, noise="random", dtype=self.config.penalty_dtype)
         lengths = path_lengths(images, ws, torch.empty_like(images))
         path_length_penalty(lengths, torch.zeros([], device="meta"), self.config.path_length).backward()
 

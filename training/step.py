@@ -163,8 +163,8 @@ def _regularise_discriminator(state: TrainingState, reals: Sequence[tuple[Tensor
     for rows, (real, labels) in zip(state.parts, reals, strict=True):
         share = len(rows) / config.batch
         real = real.detach().requires_grad_()
-        # in full precision: of this gradient up to a quarter would vanish in fp16
-        penalty = r1_penalty(judge(state, real, labels, rows, "R1"), real, config.gamma)
+        logits = judge(state, real, labels, rows, "R1", dtype=config.penalty_dtype)
+        penalty = r1_penalty(logits, real, config.gamma)
         (penalty * config.r1_interval * share).backward()
         sums.add(share, r1=penalty)
     _finish(state, state.opt_D, sums)
@@ -204,7 +204,7 @@ def _regularise_path_length(state: TrainingState, data: TrainingImages) -> dict[
         # a process without images does its part on one that counts nothing: it has to add the same gradients up
         rows = rows if len(rows) else torch.zeros_like(state.parts[0][:1])
         ws = latents.ws(state.G, rows)
-        lengths = path_lengths(latents.images(state.G, ws, rows), ws, y[rows])
+        lengths = path_lengths(latents.images(state.G, ws, rows, config.penalty_dtype), ws, y[rows])
         penalty = path_length_penalty(lengths, state.path_length_mean, config.path_length)
         (penalty * config.path_length_interval * share).backward()
         sums.add(share, path_length=lengths.mean(), path_length_penalty=penalty)
