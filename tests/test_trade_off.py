@@ -15,14 +15,15 @@ def test_the_curve_goes_from_the_first_checkpoint_to_all_steps() -> None:
     calibration = calibrated(with_checkpoints(score_set(150, "c", 2.0), noise), len(noise))
     points = curve(calibration)
     assert [p.label for p in points] == ["all at 4", "all at 8", "the rule", "all steps"]
-    assert points[-1].same == 1.0 and points[-1].steps == 20
-    assert points[0].auc["a vs real"] < points[1].auc["a vs real"] <= points[-1].auc["a vs real"]
-    assert points[0].same < points[2].same and 8 <= points[2].steps < 20
+    assert points[-1].same == {"same verdict": 1.0} and points[-1].cost == 20
+    first, second, rule, full = (p.auc["AUC a vs real"] for p in points)
+    assert first < second <= full and first < rule
+    assert points[0].same["same verdict"] < points[2].same["same verdict"] and 8 <= points[2].cost < 20
     assert len(curve_table(points).splitlines()) == 6
     stopped, same = (int(word) for word in kept(calibration).split() if word.isdigit())
     assert 0.9 * stopped <= same <= stopped and stopped > 60
     svg = ElementTree.fromstring(curve_figure(points))
-    assert len(svg.findall(".//{http://www.w3.org/2000/svg}circle")) == 8
+    assert len(svg.findall(".//{http://www.w3.org/2000/svg}circle")) == 12
 
 
 def test_methods_are_compared_on_the_same_images() -> None:
@@ -40,10 +41,14 @@ def test_methods_are_compared_on_the_same_images() -> None:
     assert first.startswith("| default | 30.0 | 1.50 | 0.7500 | 0.5000 | 0.2250 | 0.3500 | 0.2000 |")
     assert first.endswith("| INCONCLUSIVE 1, NOT_SUPPORTED 1 | NOT_SUPPORTED 2 | UNRESOLVED 1 | 2 of 5 | 3 of 5 | 1 |")
     assert last.startswith("| paper | 1000.0 | – | 1.0000 | 1.0000 |") and last.endswith("| 5 of 5 | 5 of 5 | 0 |")
-    points = curve_of({"paper": paper, "default": default})
-    assert [(p.label, p.steps, p.auc["emoji-a vs real"], p.same) for p in points] == [
-        ("default", 30, 0.75, 1.0),
-        ("paper", 1000, 1.0, 0.4),
+    points = curve_of({"default": default, "paper": paper}, {})
+    assert [(p.label, p.cost, p.auc["AUC emoji-a vs real"]) for p in points] == [
+        ("default", 30, 0.75),
+        ("paper", 1000, 1.0),
     ]
+    assert points[0].same == {"same verdict": 0.4, "attributed alike": 0.6}
+    assert points[1].same == {"same verdict": 1.0, "attributed alike": 1.0}
+    timed = curve_of({"default": default, "paper": paper}, {"default": 1.5, "paper": 0.5})
+    assert [(p.label, p.cost) for p in timed] == [("paper", 0.5), ("default", 1.5)]
     with pytest.raises(ValueError, match="found default with other images"):
         tables({"default": {}, "paper": paper}, {})

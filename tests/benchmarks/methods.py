@@ -47,6 +47,7 @@ DECISION = ("--alpha", "0.1", "--lambda", "1")  # 29 sources are the fewest that
 EXAMINED = "emoji-a"
 ANOTHER = "emoji-b"
 BATCH, TIMED_STEPS = 16, 60
+TIME = "seconds of a search"
 
 
 @dataclass(frozen=True)
@@ -165,16 +166,21 @@ def tables(methods: dict[str, dict[str, Examined]], seconds: dict[str, float]) -
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def curve_of(methods: dict[str, dict[str, Examined]]) -> list[Point]:
-    """Separation, and verdicts that are those of the last method, against the mean steps of each."""
+def curve_of(methods: dict[str, dict[str, Examined]], seconds: dict[str, float]) -> list[Point]:
+    """Separation, and agreement with the last method, against each one's seconds an image, or else its mean steps."""
     last = list(methods.values())[-1]
     points = []
     for name, found in methods.items():
-        own, real = (np.array([-e.distance for e in found.values() if e.truth == t]) for t in (EXAMINED, "real"))
-        same = np.mean([found[key].verdict == last[key].verdict for key in last])
-        steps = float(np.mean([e.steps for e in found.values()]))
-        points.append(Point(name, steps, {f"{EXAMINED} vs real": auc(own, real)}, float(same)))
-    return sorted(points, key=lambda point: point.steps)
+        of = {t: np.array([-e.distance for e in found.values() if e.truth == t]) for t in (EXAMINED, "real", ANOTHER)}
+        aucs = {f"AUC {EXAMINED} vs {t}": auc(of[EXAMINED], of[t]) for t in ("real", ANOTHER)}
+        pairs = [(found[key].verdict, last[key].verdict) for key in last]
+        same = {
+            "same verdict": float(np.mean([a == b for a, b in pairs])),
+            "attributed alike": float(np.mean([(a == "SUPPORTS") == (b == "SUPPORTS") for a, b in pairs])),
+        }
+        cost = seconds[name] if seconds else float(np.mean([e.steps for e in found.values()]))
+        points.append(Point(name, cost, aucs, same))
+    return sorted(points, key=lambda point: point.cost)
 
 
 def main() -> None:
@@ -185,7 +191,7 @@ def main() -> None:
     parser.add_argument("--jpeg", type=int)
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--markdown", type=Path)
-    parser.add_argument("--figure", type=Path, help="AUC and verdicts against the steps, as SVG")
+    parser.add_argument("--figure", type=Path, help="AUC and verdicts against time (--time) or steps, as SVG")
     options = parser.parse_args()
     keep_freed_memory()
     images = options.out / "images"
@@ -205,7 +211,8 @@ def main() -> None:
     if options.markdown:
         write_atomically(options.markdown, (text + "\n").encode())
     if options.figure:
-        write_atomically(options.figure, curve_figure(curve_of(methods)).encode())
+        drawn = curve_figure(curve_of(methods, seconds), TIME if seconds else "steps of a search")
+        write_atomically(options.figure, drawn.encode())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ paper's 1000 steps.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,17 +23,19 @@ from attribution.scores import ScoreSet
 from attribution.stopping import without_checkpoints
 from attribution.threshold import auc
 from generator.files import write_atomically
-from reports.svg import BLUE, ORANGE, Scale, figure, line, tag, text, x_axis, y_grid
+from reports.svg import BLUE, INK, ORANGE, Scale, figure, line, tag, text, x_axis, y_grid
+
+COLOURS = (BLUE, ORANGE, INK)
 
 
 @dataclass(frozen=True)
 class Point:
-    """Where all searches end after so many steps (a mean, for the rule): AUC by class, share of verdicts unchanged."""
+    """A way to search: an image's cost (steps or seconds), AUC by pair of classes, shares of equal verdicts."""
 
     label: str
-    steps: float
+    cost: float
     auc: dict[str, float]
-    same: float
+    same: dict[str, float]
 
 
 def curve(calibration: Calibration) -> list[Point]:
@@ -87,40 +89,46 @@ def _point(label: str, steps: float, calibration: Calibration, truth: Sequence[I
     )
     now = [calibration.decide(unit.distances) for unit in scores.units]
     same = np.mean([(a.code, a.candidate) == (b.code, b.candidate) for a, b in zip(now, truth, strict=True)])
-    return Point(label, steps, {f"{first} vs {n}": auc(own, -d[:, 0]) for n, d in others.items()}, float(same))
+    aucs = {f"AUC {first} vs {n}": auc(own, -d[:, 0]) for n, d in others.items()}
+    return Point(label, steps, aucs, {"same verdict": float(same)})
 
 
 def curve_table(points: list[Point]) -> str:
     """The points as a markdown table."""
     names = list(points[0].auc)
-    rows = [f"| searches end | steps | {' | '.join(f'AUC {n}' for n in names)} | verdicts as after all steps |"]
+    rows = [f"| searches end | steps | {' | '.join(names)} | verdicts as after all steps |"]
     rows.append("| --- " * (len(names) + 3) + "|")
     for p in points:
-        rows.append(f"| {p.label} | {p.steps:.1f} | {' | '.join(f'{p.auc[n]:.4f}' for n in names)} | {p.same:.1%} |")
+        shares = [f"{p.auc[n]:.4f}" for n in names] + [f"{share:.1%}" for share in p.same.values()]
+        rows.append(f"| {p.label} | {p.cost:.1f} | {' | '.join(shares)} |")
     return "\n".join(rows)
 
 
-def curve_figure(points: list[Point]) -> str:
-    """AUC of the first pair, and unchanged verdicts, over steps; the rule is a ring."""
-    x = Scale(min(p.steps for p in points) * 0.9, max(p.steps for p in points) * 1.1, 60, 600, log=True)
-    name = next(iter(points[0].auc))
-    low = min(min(p.auc[name], p.same) for p in points)
-    y = Scale(low - 0.02 * (1.01 - low), 1.0, 250, 20)
-    parts = [*y_grid(y, 60, 600), *x_axis(x, 250, "steps of a search")]
-    drawn: list[tuple[str, str, Callable[[Point], float]]] = [
-        (BLUE, f"AUC {name}", lambda p: p.auc[name]),
-        (ORANGE, "same verdicts", lambda p: p.same),
+def curve_figure(points: list[Point], cost: str = "steps of a search") -> str:
+    """AUCs above shares of equal verdicts, each over the cost; the rule is a ring."""
+    x = Scale(min(p.cost for p in points) * 0.9, max(p.cost for p in points) * 1.1, 60, 600, log=True)
+    parts = [
+        *_panel([(p.label, x(p.cost), p.auc) for p in points], 20, 190),
+        *_panel([(p.label, x(p.cost), p.same) for p in points], 215, 385),
+        *x_axis(x, 385, cost),
     ]
-    for row, (colour, label, of) in enumerate(drawn):
-        dots = [(x(p.steps), y(of(p)), p.label == "the rule") for p in points]
+    drawn = figure(640, 425, f"Separation and verdicts against the {cost}", parts, "trade-off")
+    return drawn.replace("<svg ", Markup('<svg xmlns="http://www.w3.org/2000/svg" '), 1)
+
+
+def _panel(points: list[tuple[str, float, dict[str, float]]], top: float, bottom: float) -> list[Markup]:
+    """A line for every name over the points' places, up to 1."""
+    low = min(min(values.values()) for _, _, values in points)
+    y = Scale(low - 0.05 * (1.001 - low), 1.0, bottom, top)
+    parts = y_grid(y, 60, 600)
+    for row, (name, colour) in enumerate(zip(points[0][2], COLOURS, strict=False)):
+        dots = [(at, y(values[name]), label == "the rule") for label, at, values in points]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b, ring in dots if not ring)
         parts.append(tag("polyline", points=path, stroke=colour, stroke_width=2.0))
         parts += [tag("circle", cx=a, cy=b, r=5.0 if ring else 3.0, stroke=colour) for a, b, ring in dots]
-        at = 200 + 18 * row
-        parts += [line(430, at, 450, at, stroke=colour), text(456, at + 4, label, "label")]
-    return figure(640, 290, "Separation and verdicts against the steps of a search", parts, "trade-off").replace(
-        "<svg ", Markup('<svg xmlns="http://www.w3.org/2000/svg" '), 1
-    )
+        at = bottom - 30 + 18 * row
+        parts += [line(430, at, 450, at, stroke=colour), text(456, at + 4, name, "label")]
+    return parts
 
 
 def main() -> None:
