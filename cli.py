@@ -789,6 +789,7 @@ def evaluate(
         Path | None,
         typer.Option(metavar="DIR", file_okay=False, help="Keeps the images' features; default: ~/.cache/latentprint."),
     ] = None,
+    device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Judge a generator against images: distances on network features and patches, variation, smoothness."""
@@ -798,7 +799,7 @@ def evaluate(
     from training.feature_cache import user_cache
     from training.metrics import evaluate_generator
 
-    G = load_generator(generator)
+    G = load_generator(generator, _device(device))
     images = load_training_images(open_image_set(data, _list(split)), G.resolution)
     with stderr.status("evaluating"):
         figures = evaluate_generator(

@@ -138,8 +138,8 @@ def _layout(tensor: Tensor) -> torch.memory_format:
 
 
 @torch.no_grad()
-def vgg16_features(images: np.ndarray, batch: int = 32) -> np.ndarray:
+def vgg16_features(images: np.ndarray, batch: int = 32, device: torch.device | str = "cpu") -> np.ndarray:
     """The last rectified stage of VGG16, averaged over the image: uint8 [N, H, W, 3] -> float32 [N, 512]."""
-    network = FeatureNetwork("vgg")
-    chunks = [network(to_unit(images[i : i + batch]))[-1].mean([2, 3]) for i in range(0, len(images), batch)]
-    return torch.cat(chunks).numpy()
+    network = FeatureNetwork("vgg").to(device)
+    parts = (to_unit(images[i : i + batch]).to(device) for i in range(0, len(images), batch))
+    return torch.cat([network(part)[-1].mean([2, 3]).cpu() for part in parts]).numpy()

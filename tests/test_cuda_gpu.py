@@ -204,3 +204,16 @@ def test_speed(dtype, layout):
         lambda: F.leaky_relu(x * scale + grain + bias, 0.2) * sqrt(2),
     )
     assert min(ratios) > 1  # slower than plain torch would be of no use
+
+
+def test_metrics_are_those_of_the_cpu():
+    from generator.networks import Generator, GeneratorConfig
+    from training.metrics import evaluate_generator
+
+    config = GeneratorConfig(resolution=32, z_dim=8, w_dim=8, mapping_layers=2, channel_base=256, channel_max=16)
+    torch.manual_seed(0)
+    G = Generator(config).eval()
+    real = torch.randint(256, (24, 32, 32, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).numpy()
+    metrics = ["fd_vgg16", "precision", "ppl", "swd"]
+    expected = evaluate_generator(G, real, metrics, 24, 0)
+    assert evaluate_generator(G.cuda(), real, metrics, 24, 0) == pytest.approx(expected, rel=0.02, abs=0.05)

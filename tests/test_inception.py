@@ -59,7 +59,7 @@ def halves(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def test_fid_kid_and_is_are_torch_fidelitys_of_the_same_features(tmp_path, monkeypatch):
     """Kernel and score with the samples as its first set, as its own command has them."""
-    monkeypatch.setattr(metrics, "load_inception", lambda path: halves)
+    monkeypatch.setattr(metrics, "load_inception", lambda path, device: halves)
     weights = tmp_path / "inception.pth"
     weights.write_bytes(b"weights")
     G = Generator(GeneratorConfig(resolution=8, z_dim=4, w_dim=4, mapping_layers=1, channel_base=16, channel_max=2))

@@ -13,7 +13,7 @@ CONFIG = GeneratorConfig(resolution=8, z_dim=4, w_dim=4, mapping_layers=1, chann
 LARGER = GeneratorConfig(resolution=32, z_dim=4, w_dim=4, mapping_layers=1, channel_base=64, channel_max=2)
 
 
-def channel_means(images: np.ndarray) -> np.ndarray:
+def channel_means(images: np.ndarray, device: object = "cpu") -> np.ndarray:
     """Features for the tests: the mean of each channel's left and right half."""
     assert images.dtype == np.uint8
     halves = np.concatenate([images[:, :, :4].mean(axis=(1, 2)), images[:, :, 4:].mean(axis=(1, 2))], axis=1)
@@ -84,7 +84,7 @@ def test_features_of_the_images_are_kept(quick, tmp_path, monkeypatch):
     (path,) = (tmp_path / "cache").iterdir()
     asked: list[int] = []
 
-    def counted(images: np.ndarray) -> np.ndarray:
+    def counted(images: np.ndarray, device: object) -> np.ndarray:
         asked.append(len(images))
         return channel_means(images)
 

@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+Extract = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
 BATCH = 16
 EXPECTED = "expected the 2015 InceptionV3 as a state dict (pytorch-fid's pt_inception-2015-12-05-6726825d.pth)"
 
 
-def load_inception(path: Path) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def load_inception(
+    path: Path, device: torch.device | str = "cpu"
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """The network of a weights file: uint8 [N, H, W, 3] -> features float32 [N, 2048], logits without bias [N, 1008].
 
     torch-fidelity's network, which resizes as TensorFlow 1 did. It would run programs that a pickle contains: the file
@@ -24,16 +28,15 @@ def load_inception(path: Path) -> Callable[[np.ndarray], tuple[np.ndarray, np.nd
     torch.save(_read_tensors(path), buffer)
     buffer.seek(0)
     try:
-        network = FeatureExtractorInceptionV3("inception", ["2048", "logits_unbiased"], buffer)
+        network = FeatureExtractorInceptionV3("inception", ["2048", "logits_unbiased"], buffer).to(device)
     except RuntimeError as error:
         raise ValueError(f"{path}: found tensors of another network ({_sentence(error)}), {EXPECTED}") from error
 
     @torch.no_grad()
     def extract(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        chunks = [
-            network(torch.from_numpy(images[i : i + BATCH]).permute(0, 3, 1, 2)) for i in range(0, len(images), BATCH)
-        ]
-        features, logits = (torch.cat(parts).numpy() for parts in zip(*chunks, strict=True))
+        planes = torch.from_numpy(images).permute(0, 3, 1, 2)
+        chunks = [network(part.to(device)) for part in planes.split(BATCH)]
+        features, logits = (torch.cat(parts).cpu().numpy() for parts in zip(*chunks, strict=True))
         return features, logits
 
     return extract

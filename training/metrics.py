@@ -1,7 +1,7 @@
 """How good a generator is, by name: distances to a set of images, variation and smoothness."""
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ class Comparison:
         self, G: Generator, images: np.ndarray, n: int, seed: int, inception: Path | None, cache: Path | None
     ) -> None:
         self.G, self.real, self.n, self.seed = G, images, n, seed
-        self.inception, self.cache = inception, cache
+        self.inception, self.cache, self.device = inception, cache, G.mapping.w_avg.device
 
     @cached_property
     def fake(self) -> np.ndarray:
@@ -37,14 +37,15 @@ class Comparison:
     @cached_property
     def vgg16(self) -> Pair:
         """VGG16's features of the images and of the samples."""
-        real = cached_features(self.cache, f"vgg16:{FEATURES['vgg'].sha256}", self.real, vgg16_features)
-        return real, vgg16_features(self.fake)
+        extract = partial(vgg16_features, device=self.device)
+        real = cached_features(self.cache, f"vgg16:{FEATURES['vgg'].sha256}", self.real, extract)
+        return real, extract(self.fake)
 
     @cached_property
     def inception_v3(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """InceptionV3's features of the images and of the samples, and its logits of the samples."""
         assert self.inception is not None  # evaluate_generator has checked
-        extract = load_inception(self.inception)
+        extract = load_inception(self.inception, self.device)
         network = f"inception:{file_sha256(self.inception)}"
         real = cached_features(self.cache, network, self.real, lambda images: extract(images)[0])
         return real, *extract(self.fake)
@@ -124,10 +125,11 @@ def evaluate_generator(
 ) -> dict[str, float]:
     """Judge n_generated samples (psi 1, random noise) by each of the named metrics (see METRICS), against images.
 
-    images: uint8 [N, r, r, 3], r the generator's resolution. inception: a weights file for fid, kid and is. cache: a
-    folder that keeps the images' features. The samples depend on the seed alone, sample i also not on n_generated. The
-    result has the metrics in the order asked for, deviations and levels beside them. Raises ValueError for an unknown
-    metric, one that lacks its weights, images of another size, or too few on either side.
+    images: uint8 [N, r, r, 3], r the generator's resolution; features are computed where G is. inception: a weights
+    file for fid, kid and is. cache: a folder that keeps the images' features. The samples depend on the seed alone,
+    sample i also not on n_generated. The result has the metrics in the order asked for, deviations and levels beside
+    them. Raises ValueError for an unknown metric, one that lacks its weights, images of another size, or too few on
+    either side.
     """
     check_metrics(metrics, inception)
     if images.ndim != 4 or images.shape[1:] != (G.resolution, G.resolution, 3):
