@@ -1,6 +1,6 @@
 """Project many images into many generators in fixed-size batches, remembering what is done."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -13,7 +13,7 @@ from attribution.projector import Projection, image_seed, latent_statistics, res
 from attribution.report import known_hashes
 from attribution.schedules import ProjectionConfig
 from attribution.search import TOGETHER, LatentStatistics, Searcher, begin
-from attribution.stopped_search import BATCHES, Wanted, Watch, count_images, search_window
+from attribution.stopped_search import Wanted, Watch, count_images, search_images
 from attribution.store import RunStore
 from generator import LPIPS, Generator
 from generator.encoder import Encoder, load_encoder
@@ -102,6 +102,7 @@ class ProjectionTask:
 
 
 ToRecord = Callable[[Candidate, ProjectionTask, np.ndarray, Projection], dict]
+Projected = Sequence[tuple[Candidate, ProjectionTask, np.ndarray, Projection]]  # with the target
 NEVER_STOP = Watch()
 
 
@@ -169,65 +170,76 @@ def project_missing(
     events: Events,
     watch: Watch = NEVER_STOP,
 ) -> None:
-    """Project each batch of tasks into each candidate that lacks it, and store what `to_record` makes of it.
+    """Project each task into each candidate that lacks it, and store what `to_record` makes of it.
 
-    Tasks are taken as they are needed; count: of them, at most, for the progress. The batches follow from the list of
-    tasks, and a batch is stored as a whole: a killed run goes on with the very batches of one that was not, so that the
-    results are the same to the bit. Where searches may stop, that holds of windows of several batches, with all
-    candidates. to_record gets the candidate, the task, its target and its projection.
+    Tasks are taken as they are needed; count: of them, at most, for the progress. to_record gets the candidate, the
+    task, its target and its projection. A killed run goes on after what was stored. Where no search may stop, that is
+    whole batches, which follow from the list of tasks; else single images: they are the same to the bit in every batch.
     """
-    size = settings.batch_size * (BATCHES if watch.stops else 1)
-    together = [list(candidates)] if watch.stops else [[candidate] for candidate in candidates]
+    steps = settings.config.steps * len(candidates)
+    counted = 0
+
+    def counting() -> Iterator[ProjectionTask]:
+        nonlocal counted
+        for task in tasks:
+            counted += 1
+            yield task
+
+    events.on_total(steps * count)
     lpips = LPIPS(settings.lpips).to(candidates[0].generator.mapping.w_avg.device)
-    events.on_total(settings.config.steps * len(candidates) * count)
-    source = iter(tasks)
-    while part := list(islice(source, size)):
-        count -= len(part)
-        features: dict[int, list[Tensor]] = {}
-        for into in together:
-            if not _lacks(store, part, into):
-                events.on_step(settings.config.steps * len(part) * len(into))
-                continue
-            if watch.stops:
-                projected = _project_window(part, into, settings, lpips, watch, events.on_step)
-            else:
-                batch = project_batch(part, into[0], settings, lpips, events.on_step, watch.checkpoints, features)
-                projected = [(into[0], *found) for found in batch]
-            store.put_all(
-                "projection", {f"{t.key}.{c.name}": to_record(c, t, target, p) for c, t, target, p in projected}
-            )
-    events.on_step(settings.config.steps * len(candidates) * count)
+    project_all = _project_stopping if watch.stops else _project_batches
+    for projected in project_all(counting(), candidates, settings, store, lpips, watch, events.on_step):
+        store.put_all("projection", {f"{t.key}.{c.name}": to_record(c, t, target, p) for c, t, target, p in projected})
+    events.on_step(steps * (count - counted))
 
 
-def _lacks(store: RunStore, tasks: Sequence[ProjectionTask], candidates: Sequence[Candidate]) -> bool:
-    return any(projection_of(store, task.key, c.name) is None for task in tasks for c in candidates)
-
-
-def _project_window(
-    tasks: Sequence[ProjectionTask],
+def _project_batches(
+    tasks: Iterator[ProjectionTask],
     candidates: Sequence[Candidate],
     settings: ProjectionSettings,
+    store: RunStore,
     lpips: LPIPS,
     watch: Watch,
     on_step: Callable[[int], None],
-) -> list[tuple[Candidate, ProjectionTask, np.ndarray, Projection]]:
-    """Every candidate's projection of every task, with the target."""
+) -> Iterator[Projected]:
+    """Batch by batch, each into one candidate after the other; those that are stored already are left out."""
+    while batch := list(islice(tasks, settings.batch_size)):
+        features: dict[int, list[Tensor]] = {}
+        for candidate in candidates:
+            if all(projection_of(store, task.key, candidate.name) for task in batch):
+                on_step(settings.config.steps * len(batch))
+                continue
+            found = project_batch(batch, candidate, settings, lpips, on_step, watch.checkpoints, features)
+            yield [(candidate, *of_task) for of_task in found]
+
+
+def _project_stopping(
+    tasks: Iterator[ProjectionTask],
+    candidates: Sequence[Candidate],
+    settings: ProjectionSettings,
+    store: RunStore,
+    lpips: LPIPS,
+    watch: Watch,
+    on_step: Callable[[int], None],
+) -> Iterator[Projected]:
+    """Image by image, into all candidates together; those that are stored already are left out."""
     sizes = sorted({candidate.resolution for candidate in candidates})
-    pixels = [{size: task.load(size) for size in sizes} for task in tasks]
-    images = [
-        Wanted(
-            {c.name: _targets([of_task[c.resolution]], c)[0] for c in candidates},
-            image_seed(settings.seed, task.key),
-        )
-        for task, of_task in zip(tasks, pixels, strict=True)
-    ]
+    under_way: dict[str, tuple[ProjectionTask, dict[int, np.ndarray]]] = {}
+
+    def wanted() -> Iterator[Wanted]:
+        for task in tasks:
+            if all(projection_of(store, task.key, c.name) for c in candidates):
+                on_step(settings.config.steps * len(candidates))
+                continue
+            pixels = {size: task.load(size) for size in sizes}
+            under_way[task.key] = task, pixels
+            targets = {c.name: _targets([pixels[c.resolution]], c)[0] for c in candidates}
+            yield Wanted(task.key, targets, image_seed(settings.seed, task.key))
+
     searchers = {c.name: searcher_of(c, settings, lpips) for c in candidates}
-    found = search_window(images, searchers, watch, settings.batch_size, on_step)
-    return [
-        (c, task, of_task[c.resolution], projections[c.name])
-        for task, of_task, projections in zip(tasks, pixels, found, strict=True)
-        for c in candidates
-    ]
+    for key, found in search_images(wanted(), searchers, watch, settings.batch_size, on_step):
+        task, pixels = under_way.pop(key)
+        yield [(c, task, pixels[c.resolution], found[c.name]) for c in candidates]
 
 
 def projection_of(store: RunStore, key: str, name: str) -> dict | None:

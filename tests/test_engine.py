@@ -1,4 +1,4 @@
-"""What candidates share, and that it changes nothing."""
+"""What candidates share, that it changes nothing, and what a kill leaves to do."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pytest
 
 from attribution.engine import (
     SILENT,
+    Events,
     ProjectionSettings,
     ProjectionTask,
     load_candidates,
@@ -14,6 +15,7 @@ from attribution.engine import (
     project_missing,
 )
 from attribution.schedules import ProjectionConfig
+from attribution.stopped_search import Watch
 from attribution.store import RunStore
 from generator import LPIPS, GeneratorConfig
 from tests.cases import TINY, tiny_generator
@@ -60,3 +62,58 @@ def test_candidates_of_a_size_share_the_targets_features(tmp_path: Path, counted
     for candidate in candidates:
         for done, _, projection in project_batch(tasks, candidate, settings, lpips):
             assert together[candidate.name, done.key] == {"lpips": projection.lpips}
+
+
+def test_a_killed_run_that_stops_searches_goes_on_with_those_that_did_not_end(tmp_path: Path) -> None:
+    """Whatever had been stored is left alone, and the rest comes out as in a run that was not killed."""
+    (candidate,) = load_candidates({"a": tiny_generator(tmp_path / "a.safetensors", 1, TINY)})
+    settings = ProjectionSettings(ProjectionConfig(steps=6), batch_size=2)
+    pictures = np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3), np.uint8)
+    watch = Watch((2, 4), lambda place, distances: int(distances["a"] * 1e6) % 3 == place)
+    loaded: list[str] = []
+
+    def task(i: int) -> ProjectionTask:
+        def load(_: int) -> np.ndarray:
+            loaded.append(str(i))
+            return pictures[i]
+
+        return ProjectionTask(str(i), load)
+
+    def run(store: RunStore, killed_after: int | None = None) -> int:
+        steps = 0
+
+        def count(images: int) -> None:
+            nonlocal steps
+            steps += images
+            if killed_after is not None and steps > killed_after:
+                raise KeyboardInterrupt
+
+        project_missing(
+            map(task, range(7)),
+            9,
+            [candidate],
+            settings,
+            store,
+            lambda c, t, _, p: {"lpips": p.lpips, "steps": p.steps},
+            Events(on_step=count),
+            watch,
+        )
+        return steps
+
+    def records(store: RunStore) -> list[dict | None]:
+        return [store.get("projection", f"{i}.a") for i in range(7)]
+
+    with RunStore(tmp_path / "whole.sqlite", {}) as store:
+        assert run(store) == 9 * 6  # two of those announced never came
+        whole = records(store)
+    assert len({found["steps"] for found in whole if found}) > 1
+    with RunStore(tmp_path / "killed.sqlite", {}) as store:
+        with pytest.raises(KeyboardInterrupt):
+            run(store, 24)
+        before = records(store)
+        assert 0 < before.count(None) < 7
+    loaded.clear()
+    with RunStore(tmp_path / "killed.sqlite", {}) as store:
+        assert run(store) == 9 * 6
+        assert records(store) == whole
+    assert loaded == [str(i) for i, found in enumerate(before) if found is None]

@@ -18,11 +18,11 @@ from attribution.calibration import Calibration, fit_calibration
 from attribution.calibration_json import canonical_json, content_id
 from attribution.engine import load_candidates
 from attribution.pipeline import candidate_record
-from attribution.projector import image_seed, latent_statistics, results
+from attribution.projector import Projection, image_seed, latent_statistics, results
 from attribution.report import CandidateRecord
 from attribution.scores import ScoreSet, Unit
 from attribution.search import Batch, Searcher, begin
-from attribution.stopped_search import Wanted, Watch, search_window
+from attribution.stopped_search import Wanted, Watch, search_images
 from attribution.stopping import StoppingRule, along, clarity, fit_stopping, forecast
 from generator import LPIPS, load_generator
 from generator.images import to_unit
@@ -204,9 +204,21 @@ def test_measuring_on_the_way_changes_nothing(searcher: Searcher) -> None:
 
 
 def test_images_stop_alone_and_candidates_together(searcher: Searcher) -> None:
-    pixels = sample_images(searcher.G, [5, 6, 7, 8, 9, 10])
-    images = [Wanted({"a": t, "b": t}, i) for i, t in enumerate(to_unit(pixels))]
+    pixels = sample_images(searcher.G, range(5, 13))
     asked: list[int] = []
+    taken: list[str] = []
+    counted: list[int] = []
+    found: dict[str, dict[str, Projection]] = {}
+
+    def images() -> Iterator[Wanted]:
+        for i, t in enumerate(to_unit(pixels)):
+            taken.append(str(i))
+            yield Wanted(str(i), {"a": t, "b": t}, i)
+
+    def count(images: int) -> None:
+        counted.append(images)
+        assert images != 1 or len(taken) == 8  # every batch is full until the images run out
+        assert len(taken) - len(found) <= 3 * 2  # and few are under way
 
     def stops(place: int, distances) -> bool:
         assert sorted(distances) == ["a", "b"]
@@ -214,19 +226,20 @@ def test_images_stop_alone_and_candidates_together(searcher: Searcher) -> None:
         return distances["a"] < watched[0][place]
 
     alone = project(
-        searcher.G, to_unit(pixels), config=searcher.config, lpips=searcher.lpips, seeds=range(6), checkpoints=(2, 5)
+        searcher.G, to_unit(pixels), config=searcher.config, lpips=searcher.lpips, seeds=range(8), checkpoints=(2, 5)
     )
     watched = [[float(np.median([p.checkpoints[place][1] for p in alone])) for place in (0, 1)]]
-    counted: list[int] = []
-    found = search_window(images, {"a": searcher, "b": searcher}, Watch((2, 5), stops), 2, counted.append)
-    assert asked.count(0) == 6 and 0 < asked.count(1) < 6
-    for projections, expected in zip(found, alone, strict=True):
+    for key, projections in search_images(images(), {"a": searcher, "b": searcher}, Watch((2, 5), stops), 2, count):
+        found[key] = projections
+    assert asked.count(0) == 8 and 0 < asked.count(1) < 8
+    for key, expected in zip(sorted(found), alone, strict=True):
+        projections = found[key]
         reached = [steps for place, (steps, d) in enumerate(expected.checkpoints) if d < watched[0][place]]
         assert projections["a"].steps == projections["b"].steps == min([*reached, TOTAL])
         if not reached:
             assert projections["a"].lpips == expected.lpips
-    assert sum(counted) == 6 * 2 * TOTAL  # the progress bar ends at its end
-    assert len({p["a"].steps for p in found}) > 1
+    assert sum(counted) == 8 * 2 * TOTAL  # the progress bar ends at its end
+    assert len({p["a"].steps for p in found.values()}) > 1
 
 
 @pytest.fixture(scope="module")
