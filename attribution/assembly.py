@@ -63,13 +63,12 @@ def _stopping(rows: Sequence[CandidateEvidence], calibration: Calibration) -> Se
     if rule is None or len(rows) < len(calibration.candidates):
         return None
     place = rule.first_stop(checkpoint_distances(rows))
-    checkpoint = rule.checkpoints[place] if place is not None else None
-    clear = [float(c.clarity_of([d])[0]) for c, d in zip(rule.checkpoints, checkpoint_distances(rows), strict=False)]
+    reached = zip(rule.checkpoints, checkpoint_distances(rows), strict=False)
     return SearchEnd(
-        steps=checkpoint.steps if checkpoint else steps,
+        steps=steps if place is None else rule.steps[place],
         of=steps,
-        clarity=clear,
-        asked=[c.clarity for c in rule.checkpoints],
+        leeway=[checkpoint.leeway_of(distances, rule.judge) for checkpoint, distances in reached],
+        asked=[checkpoint.leeway for checkpoint in rule.checkpoints],
         statement=stopping_statement(place, rule, steps),
     )
 

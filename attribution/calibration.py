@@ -204,8 +204,7 @@ def fit_calibration(
     require_classes(names, calibration, validation)
     rule = None
     if checkpoints:
-        alternative = alternative_sentence(sorted(calibration.other))
-        rule = fit_stopping(calibration, checkpoints, decision, names, alternative, seed)
+        rule = fit_stopping(calibration, checkpoints, decision, seed)
     change = rule.apply if rule else without_checkpoints
     calibration, validation = calibration.map(change), validation.map(change)
     disjoint = len(calibration.real) + len(validation.real) >= FOUR_SETS_FROM

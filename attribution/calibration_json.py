@@ -77,8 +77,8 @@ def _units_to_json(units: Sequence[Unit]) -> list[dict[str, Any]]:
 
 def stopping_to_json(rule: StoppingRule) -> dict[str, Any]:
     """The rule by which searches stop."""
-    checkpoints = [dataclasses.asdict(c) | {"logistic": c.logistic.to_json()} for c in rule.checkpoints]
-    return dataclasses.asdict(rule) | {"checkpoints": checkpoints}
+    checkpoints = [dataclasses.asdict(checkpoint) for checkpoint in rule.checkpoints]
+    return {"checkpoints": checkpoints, "units": rule.units, "risk": rule.risk, "confidence": rule.confidence}
 
 
 def fitted_to_json(fitted: Fitted, names: Sequence[str]) -> dict[str, Any]:

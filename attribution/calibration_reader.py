@@ -56,7 +56,7 @@ def read_fields(content: Any) -> dict[str, Any]:
     require_keys(content["scores"], PARTS, "scores")
     scores = {part: _read_scores(content["scores"][part], names, f"scores.{part}") for part in PARTS}
     require_classes(names, scores["calibration"], scores["validation"])
-    rule = read_stopping(content["stopping"], len(names), scores) if "stopping" in content else None
+    rule = read_stopping(content["stopping"], len(names), scores, decision) if "stopping" in content else None
     projection = _read_projection(content["projection"])
     if rule and rule.steps[-1] >= projection["steps"]:
         found = f"found a checkpoint after {rule.steps[-1]} steps"

@@ -71,13 +71,13 @@ class ImageVerdict:
 class SearchEnd:
     """Where and why the searches for an image ended under a stopping rule.
 
-    steps: taken by each; of: of a search that nothing ends; clarity: at each checkpoint reached; asked: what stops at
-    each of the rule's, None where nothing does; statement: the reason in words.
+    steps: taken by each; of: of a search that nothing ends; leeway: at each checkpoint reached, in spreads of what is
+    expected there; asked: what stops at each of the rule's, None where nothing does; statement: the reason in words.
     """
 
     steps: int
     of: int
-    clarity: list[float]
+    leeway: list[float]
     asked: list[float | None]
     statement: str
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from math import cos, inf, pi
 
 MOST_STEPS = 1_000_000  # the losses of all steps are kept
-CHECKPOINT_SHARES = (0.1, 0.2, 0.35, 0.5)  # of the steps: where a search's distance is measured on the way
+CHECKPOINT_SHARES = (0.1, 0.2, 0.35, 0.5, 0.7)  # of the steps: where a search's distance is measured on the way
 DEFAULT_STEPS = 100
 ENCODED_STEPS = 30  # by default, where all searches begin at an encoder's w
 PAPER_STEPS = 1000

@@ -62,7 +62,7 @@ def watch_for(calibration: Calibration | None, names: Sequence[str]) -> Watch:
     rule = calibration.stopping
 
     def stops(place: int, distances: Mapping[str, float]) -> bool:
-        return rule.checkpoints[place].stops([distances[name] for name in names])
+        return rule.stops(place, [distances[name] for name in names])
 
     return Watch(rule.steps, stops)
 

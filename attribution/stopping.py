@@ -1,68 +1,69 @@
 """Stopping: when a search may end early because its verdict would stay as it is.
 
-A rule is fitted to a calibration's own images and reads nothing but one image's distances to all candidates at one
-checkpoint, so that neither the batch nor the order of images matters. All candidates' searches for an image stop
-together. An image that stopped is judged by the distances that are then expected after all steps, for distances after 3
-steps and after 30 are not comparable. Everything else of the calibration is fitted to its own images' in the same way.
+From the distances at a checkpoint those after all steps are expected, on lines through the calibration's own images.
+An image stops where no distances about the expected ones have another verdict, as far about as experience with these
+images asks for. A rule reads nothing but one image's distances to all candidates at one checkpoint, so that neither
+the batch nor the order of images matters. All candidates' searches for an image stop together. It is judged by the
+distances that are then expected, for distances after 3 steps and after 30 are not comparable; everything else of the
+calibration is fitted to its own images' in the same way.
 """
 
-from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from attribution.evidence import DecisionSettings
-from attribution.fitting import Fitted, fit, log_distances
-from attribution.likelihood import Floats, LogisticCalibrator, cross_fit, folds_of
+from attribution.fitting import log_distances
+from attribution.leeway import LEVELS, Judge, leeways
+from attribution.likelihood import Floats, folds_of
 from attribution.scores import ScoreSet, Unit
 from attribution.threshold import clopper_pearson_upper, smallest_n
-from attribution.verdict import decide
 
 RISK = 0.02  # of another verdict at the end, at most
 CONFIDENCE = 0.95
 FOLDS = 5
 LARGEST_LOG = 4.0  # of an expected distance: far beyond LPIPS, and finite
 
-VerdictOf = Callable[[Sequence[float]], str]
-
 
 @dataclass(frozen=True)
 class StoppingCheckpoint:
-    """After `steps` steps an image stops whose findings are at least `clarity`; None: none stops here.
+    """After `steps` steps an image stops whose verdict has at least this `leeway`; None: none stops here.
 
-    logistic: fitted to the distances at this checkpoint. forecast: by candidate (a, b) of ln d_end = a + b ln d_here,
-    least squares over the calibration images. stopped, changed: of these, judged by fits without them, how many stop
-    here, and how many of those have another verdict by the distances expected here than by those at the end.
+    forecast: by candidate (a, b) of ln d_end = a + b ln d_here, least squares over the calibration images; spread: by
+    candidate, the standard deviation of what ln d_end is beside it. leeway: in spreads, about the expected distances.
+    stopped, changed: of the calibration images, judged by fits without them, how many stop here, and how many of those
+    have another verdict by the distances expected here than by those at the end.
     """
 
     steps: int
-    logistic: LogisticCalibrator
     forecast: tuple[tuple[float, float], ...]
-    clarity: float | None
+    spread: tuple[float, ...]
+    leeway: float | None
     stopped: int
     changed: int
-
-    def clarity_of(self, distances: ArrayLike) -> Floats:
-        """Distances [n, K] here -> [n], log10 of how many times likelier the likeliest hypothesis is than the next."""
-        return clarity(self.logistic.log10_lr(distances))
 
     def expected(self, distances: Sequence[float]) -> tuple[float, ...]:
         """Distances [K] here -> those expected after all steps [K]."""
         return tuple(along(self.forecast, np.array([distances]))[0].tolist())
 
-    def stops(self, distances: Sequence[float]) -> bool:
-        """Whether an image at these distances [K] stops."""
-        return self.clarity is not None and bool(self.clarity_of([distances])[0] >= self.clarity)
+    def leeway_of(self, distances: Sequence[float], judge: Judge, most: float = LEVELS[-1]) -> float:
+        """The leeway of an image at these distances [K], as far as `most`; judge: of distances after all steps."""
+        return float(leeways(judge, np.array([self.expected(distances)]), self.spread, most)[0])
 
 
 @dataclass(frozen=True)
 class StoppingRule:
-    """Checkpoints in the order of their steps. units: calibration images; risk, confidence: what was asked for."""
+    """Checkpoints in the order of their steps. units: calibration images; risk, confidence: what was asked for.
+
+    judge: the verdicts after all steps, of a calibration of the same images' distances there.
+    """
 
     checkpoints: tuple[StoppingCheckpoint, ...]
     units: int
+    judge: Judge = field(compare=False, repr=False)
     risk: float = RISK
     confidence: float = CONFIDENCE
 
@@ -76,8 +77,15 @@ class StoppingRule:
 
         distances: [K] at each checkpoint from the first on, as many as were reached.
         """
-        reached = zip(self.checkpoints, distances, strict=False)
-        return next((place for place, (checkpoint, d) in enumerate(reached) if checkpoint.stops(d)), None)
+        return next(
+            (place for place, _ in enumerate(self.steps[: len(distances)]) if self.stops(place, distances[place])), None
+        )
+
+    def stops(self, place: int, distances: Sequence[float]) -> bool:
+        """Whether an image at these distances [K] stops at the checkpoint of this place."""
+        checkpoint = self.checkpoints[place]
+        asked = checkpoint.leeway
+        return asked is not None and checkpoint.leeway_of(distances, self.judge, asked) >= asked
 
     def expected(self, distances: Sequence[float], steps: int) -> tuple[float, ...]:
         """Distances [K] after so many steps -> those expected after all; themselves where that is no checkpoint."""
@@ -96,27 +104,14 @@ def without_checkpoints(unit: Unit) -> Unit:
     return replace(unit, distances=unit.full or unit.distances, checkpoints=(), full=())
 
 
-def clarity(ratios: Floats) -> Floats:
-    """log10 LR against H_0 [n, K] -> log10 ratio of the likeliest hypothesis, H_0 among them, to the next [n]."""
-    with_alternative = np.sort(np.concatenate([np.zeros((len(ratios), 1)), ratios], axis=1), axis=1)
-    return with_alternative[:, -1] - with_alternative[:, -2]
-
-
-def fit_stopping(
-    scores: ScoreSet,
-    steps: Sequence[int],
-    decision: DecisionSettings,
-    names: Sequence[str],
-    alternative: str,
-    seed: int,
-) -> StoppingRule | None:
+def fit_stopping(scores: ScoreSet, steps: Sequence[int], decision: DecisionSettings, seed: int) -> StoppingRule | None:
     """Fit a rule to a calibration set whose units have distances at the checkpoints, after these numbers of steps.
 
     An image counts as changed where the distances expected at the checkpoint give another verdict than those after all
-    steps, by a calibration of the latter; every image is judged by fits and forecasts without its fold. Each
-    checkpoint's clarity is the smallest at which the upper bound of the share of changed verdicts among all that have
-    stopped so far (Clopper & Pearson, one-sided, at CONFIDENCE) is at most RISK. The bound is looked at for many
-    values of clarity, so it guides rather than guarantees: the validation set reports what came of it.
+    steps, by a calibration of the latter; every image is judged by fits, forecasts and spreads without its fold. Each
+    checkpoint's leeway is the smallest of LEVELS at which the upper bound of the share of changed verdicts among all
+    that have stopped so far (Clopper & Pearson, one-sided, at CONFIDENCE) is at most RISK. The bound is looked at for
+    many values of leeway, so it guides rather than guarantees: the validation set reports what came of it.
     None where there are too few images to judge, or none would stop.
     """
     fold = folds_of(scores, FOLDS, seed)
@@ -125,23 +120,25 @@ def fit_stopping(
     if remaining < smallest_n(1, decision.alpha, decision.delta) or fewest < 2 * FOLDS:
         return None
     ended = scores.map(_after_all)
-    judges = list(_judges(ended, fold, decision, names, alternative))
-    final = _verdicts(judges, ended.distances)
+    judges = [(fold == held_out, _judge_without(ended, fold == held_out, decision)) for held_out in np.unique(fold)]
     running = np.ones(len(fold), dtype=bool)
     checkpoints, stopped, changed = [], 0, 0
     for place, count in enumerate(steps):
-        here = scores.map(partial(_at, place))
-        clear = clarity(cross_fit(here, FOLDS, seed))
-        other = _verdicts(judges, _cross_fitted_forecasts(judges, here.distances, ended.distances)) != final
-        least = _least_clarity(clear[running], other[running], stopped, changed)
-        stopping = running & (clear >= least) if least is not None else np.zeros_like(running)
-        logistic = LogisticCalibrator.fit(here.distances, here.labels)
+        here = scores.map(partial(_at, place)).distances
+        leeway, other = _cross_fitted(judges, here, ended.distances)
+        least = _least_leeway(leeway[running], other[running], stopped, changed)
+        stopping = running & (leeway >= least) if least is not None else np.zeros_like(running)
         found = int(stopping.sum()), int(other[stopping].sum())
-        ahead = forecast(here.distances, ended.distances)
-        checkpoints.append(StoppingCheckpoint(count, logistic, ahead, least, *found))
+        ahead = forecast(here, ended.distances)
+        checkpoints.append(StoppingCheckpoint(count, ahead, spread(ahead, here, ended.distances), least, *found))
         running &= ~stopping
         stopped, changed = stopped + found[0], changed + found[1]
-    return StoppingRule(tuple(checkpoints), len(fold)) if stopped else None
+    return StoppingRule(tuple(checkpoints), len(fold), judge_after_all(scores, decision)) if stopped else None
+
+
+def judge_after_all(scores: ScoreSet, decision: DecisionSettings) -> Judge:
+    """Of a calibration set's distances after all steps."""
+    return Judge.of(scores.map(_after_all), decision)
 
 
 def forecast(here: Floats, ended: Floats) -> tuple[tuple[float, float], ...]:
@@ -151,6 +148,11 @@ def forecast(here: Floats, ended: Floats) -> tuple[tuple[float, float], ...]:
     covariance = ((x - x.mean(0)) * (y - y.mean(0))).mean(0)
     slope = np.where(varying, covariance / np.where(varying, x.var(axis=0), 1.0), 1.0)
     return tuple(zip((y.mean(0) - slope * x.mean(0)).tolist(), slope.tolist(), strict=True))
+
+
+def spread(lines: Sequence[tuple[float, float]], here: Floats, ended: Floats) -> tuple[float, ...]:
+    """By candidate: the standard deviation of ln d_end about these lines, over distances [n, K] here and at the end."""
+    return tuple((log_distances(ended) - log_distances(along(lines, here))).std(axis=0).tolist())
 
 
 def along(lines: Sequence[tuple[float, float]], here: Floats) -> Floats:
@@ -171,54 +173,32 @@ def _at(place: int, unit: Unit) -> Unit:
     return replace(unit, distances=unit.checkpoints[place])
 
 
-def _least_clarity(clear: Floats, changed: NDArray[np.bool_], stopped_before: int, changed_before: int) -> float | None:
-    """The smallest clarity at which the bound holds for the images that are as clear and those stopped before."""
-    order = np.argsort(-clear, kind="stable")
-    errors = changed_before + np.cumsum(changed[order])
-    for n in range(len(order), 0, -1):
-        if clopper_pearson_upper(int(errors[n - 1]), stopped_before + n, CONFIDENCE) <= RISK:
-            return float(clear[order[n - 1]])
+def _judge_without(ended: ScoreSet, held_out: NDArray[np.bool_], decision: DecisionSettings) -> Judge:
+    out = {id(unit) for unit, is_out in zip(ended.units, held_out, strict=True) if is_out}
+    return Judge.of(ended.keep(partial(_is_not_in, out)), decision)
+
+
+def _cross_fitted(
+    judges: Sequence[tuple[NDArray[np.bool_], Judge]], here: Floats, ended: Floats
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Of every unit, by what the other folds say: its leeway at the distances [n, K] here, and whether they change it.
+
+    judges: the units that each is for, and a judge without them.
+    """
+    leeway, changed = np.empty(len(here)), np.empty(len(here), dtype=bool)
+    for own, judge in judges:
+        lines = forecast(here[~own], ended[~own])
+        expected = along(lines, here[own])
+        leeway[own] = leeways(judge, expected, spread(lines, here[~own], ended[~own]))
+        changed[own] = judge.verdicts(expected) != judge.verdicts(ended[own])
+    return leeway, changed
+
+
+def _least_leeway(leeway: Floats, changed: NDArray[np.bool_], stopped_before: int, changed_before: int) -> float | None:
+    """The smallest of LEVELS at which the bound holds for the images with as much and those stopped before."""
+    for level in LEVELS:
+        stopping = leeway >= level
+        found = changed_before + int(changed[stopping].sum()), stopped_before + int(stopping.sum())
+        if stopping.any() and clopper_pearson_upper(*found, CONFIDENCE) <= RISK:
+            return level
     return None
-
-
-def _judges(
-    ended: ScoreSet, fold: NDArray[np.int64], decision: DecisionSettings, names: Sequence[str], alternative: str
-) -> Iterator[tuple[NDArray[np.bool_], VerdictOf]]:
-    """(its units [n], from distances to code and candidate by a calibration of the other folds) of every fold."""
-    for held_out in np.unique(fold):
-        out = {id(unit) for place, unit in enumerate(ended.units) if fold[place] == held_out}
-        kept = ended.keep(partial(_is_not_in, out))
-        own = [d[:, k] for k, d in enumerate(kept.generated_distances)]
-        fitted = fit(kept, decision, False, 0)
-        yield fold == held_out, partial(_verdict, fitted, own, decision, names, alternative)
-
-
-def _verdict(
-    fitted: Fitted,
-    own: Sequence[Floats],
-    decision: DecisionSettings,
-    names: Sequence[str],
-    alternative: str,
-    distances: Sequence[float],
-) -> str:
-    verdict = decide(fitted.evaluate(distances, own, decision.mu), names, decision, alternative)
-    return f"{verdict.code} {verdict.candidate}"
-
-
-def _verdicts(judges: Sequence[tuple[NDArray[np.bool_], VerdictOf]], distances: Floats) -> NDArray[np.str_]:
-    """Code and candidate of every unit [n] from its distances [n, K], by the calibration without its fold."""
-    verdicts = np.empty(len(distances), dtype=object)
-    for held_out, verdict in judges:
-        for place in np.nonzero(held_out)[0]:
-            verdicts[place] = verdict(distances[place].tolist())
-    return verdicts.astype(str)
-
-
-def _cross_fitted_forecasts(
-    judges: Sequence[tuple[NDArray[np.bool_], VerdictOf]], here: Floats, ended: Floats
-) -> Floats:
-    """Expected distances [n, K] of every unit, along lines through those of the other folds."""
-    expected = np.empty_like(here)
-    for held_out, _ in judges:
-        expected[held_out] = along(forecast(here[~held_out], ended[~held_out]), here[held_out])
-    return expected

@@ -6,15 +6,18 @@ from typing import Any
 import numpy as np
 
 from attribution.calibration_checks import TOLERANCE
-from attribution.field_checks import number, require_keys, typed, whole
-from attribution.fitted_reader import read_logistic
+from attribution.evidence import DecisionSettings
+from attribution.field_checks import number, numbers, one_of, require_keys, typed, whole
+from attribution.leeway import LEVELS
 from attribution.scores import ScoreSet, Unit
-from attribution.stopping import StoppingCheckpoint, StoppingRule, forecast
+from attribution.stopping import StoppingCheckpoint, StoppingRule, forecast, judge_after_all, spread
 
 CHECKPOINTS_AT_MOST = 64
 
 
-def read_stopping(value: Any, candidates: int, scores: Mapping[str, ScoreSet]) -> StoppingRule:
+def read_stopping(
+    value: Any, candidates: int, scores: Mapping[str, ScoreSet], decision: DecisionSettings
+) -> StoppingRule:
     """What `calibration_json.stopping_to_json` wrote.
 
     Raises ValueError that names the field, also where a forecast doesn't follow from the scores, or a unit's distances
@@ -27,9 +30,13 @@ def read_stopping(value: Any, candidates: int, scores: Mapping[str, ScoreSet]) -
     entries = typed(value["checkpoints"], list, "stopping.checkpoints")
     if not 1 <= len(entries) <= CHECKPOINTS_AT_MOST:
         raise ValueError(f"stopping.checkpoints: found {len(entries)}, expected 1 to {CHECKPOINTS_AT_MOST}")
+    for part, its in scores.items():
+        for unit in its.units:
+            _require_checkpoints(len(entries), unit, f"scores.{part}")
     rule = StoppingRule(
         tuple(_read_checkpoint(c, candidates, units, f"stopping.checkpoints.{i}") for i, c in enumerate(entries)),
         units,
+        judge_after_all(scores["calibration"], decision),
         number(value["risk"], "stopping.risk", 0, 1),
         number(value["confidence"], "stopping.confidence", 0, 1),
     )
@@ -39,9 +46,6 @@ def read_stopping(value: Any, candidates: int, scores: Mapping[str, ScoreSet]) -
         raise ValueError(
             f"stopping.checkpoints: found {stopped} images stopped, expected at most {units}, all there are"
         )
-    for part, its in scores.items():
-        for unit in its.units:
-            _require_checkpoints(rule, unit, f"scores.{part}")
     _require_forecasts(rule, scores["calibration"])
     for part, its in scores.items():
         for unit in its.units:
@@ -50,13 +54,13 @@ def read_stopping(value: Any, candidates: int, scores: Mapping[str, ScoreSet]) -
 
 
 def _read_checkpoint(value: Any, candidates: int, units: int, where: str) -> StoppingCheckpoint:
-    require_keys(value, ["steps", "logistic", "forecast", "clarity", "stopped", "changed"], where)
+    require_keys(value, ["steps", "forecast", "spread", "leeway", "stopped", "changed"], where)
     stopped = whole(value["stopped"], f"{where}.stopped", 0, units)
     return StoppingCheckpoint(
         steps=whole(value["steps"], f"{where}.steps", 1),
-        logistic=read_logistic(value["logistic"], candidates, f"{where}.logistic"),
         forecast=_read_forecast(value["forecast"], candidates, f"{where}.forecast"),
-        clarity=None if value["clarity"] is None else number(value["clarity"], f"{where}.clarity", 0),
+        spread=numbers(value["spread"], f"{where}.spread", candidates, 0),
+        leeway=None if value["leeway"] is None else one_of(value["leeway"], LEVELS, f"{where}.leeway"),
         stopped=stopped,
         changed=whole(value["changed"], f"{where}.changed", 0, stopped),
     )
@@ -72,17 +76,22 @@ def _read_forecast(value: Any, candidates: int, where: str) -> tuple[tuple[float
 def _require_forecasts(rule: StoppingRule, scores: ScoreSet) -> None:
     ended = np.array([unit.full for unit in scores.units])
     for place, checkpoint in enumerate(rule.checkpoints):
-        expected = forecast(np.array([unit.checkpoints[place] for unit in scores.units]), ended)
-        if not np.allclose(checkpoint.forecast, expected, rtol=TOLERANCE, atol=TOLERANCE):
-            found = f"found {_listed(sum(checkpoint.forecast, ()))}"
-            follows = f"expected {_listed(sum(expected, ()))}, which follows from the scores"
-            raise ValueError(f"stopping.checkpoints.{place}.forecast: {found}, {follows}")
+        here = np.array([unit.checkpoints[place] for unit in scores.units])
+        lines = forecast(here, ended)
+        _require_close(sum(checkpoint.forecast, ()), sum(lines, ()), f"stopping.checkpoints.{place}.forecast")
+        _require_close(checkpoint.spread, spread(lines, here, ended), f"stopping.checkpoints.{place}.spread")
 
 
-def _require_checkpoints(rule: StoppingRule, unit: Unit, where: str) -> None:
-    if len(unit.checkpoints) != len(rule.checkpoints):
+def _require_close(found: Sequence[float], expected: Sequence[float], where: str) -> None:
+    if not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
+        follows = f"expected {_listed(expected)}, which follows from the scores"
+        raise ValueError(f"{where}: found {_listed(found)}, {follows}")
+
+
+def _require_checkpoints(expected: int, unit: Unit, where: str) -> None:
+    if len(unit.checkpoints) != expected:
         found = f"found distances at {len(unit.checkpoints)} checkpoints"
-        raise ValueError(f"{where}: {unit.name}: {found}, expected {len(rule.checkpoints)}, the rule's")
+        raise ValueError(f"{where}: {unit.name}: {found}, expected {expected}, the rule's")
 
 
 def _require_judged(rule: StoppingRule, unit: Unit, where: str) -> None:

@@ -108,15 +108,16 @@ def limitations(calibration: "Calibration | None") -> list[str]:
 def stopping_statement(place: int | None, rule: "StoppingRule", steps: int) -> str:
     """Why an image's searches ended at a checkpoint, or at none; steps: of searches that nothing ends."""
     if place is None:
-        return f"The searches took all {steps} steps: at no checkpoint were the findings clear enough to stop."
+        return f"The searches took all {steps} steps: at no checkpoint was the verdict sure enough to stop."
     checkpoint = rule.checkpoints[place]
     so_far = rule.checkpoints[: place + 1]
     stopped, changed = sum(c.stopped for c in so_far), sum(c.changed for c in so_far)
     return (
-        f"The searches stopped after {checkpoint.steps} of {steps} steps, where the distances already told one "
-        "explanation from the others as clearly as the calibration asks for: of its "
-        f"{stopped} images that stopped by then, {stopped - changed} have the same verdict after all steps. The image "
-        "is judged by the distances to be expected after all steps, from how those of the calibration's images went on."
+        f"The searches stopped after {checkpoint.steps} of {steps} steps. The image is judged by the distances to be "
+        "expected after all steps, from how those of the calibration's images went on; distances "
+        f"{checkpoint.leeway:g} standard deviations from the expected ones would not change the verdict. Of the "
+        f"calibration's {stopped} images that stopped by then, {stopped - changed} have the same verdict after all "
+        "steps."
     )
 
 

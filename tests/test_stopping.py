@@ -23,7 +23,7 @@ from attribution.report import CandidateRecord
 from attribution.scores import ScoreSet, Unit
 from attribution.search import Batch, Searcher, begin
 from attribution.stopped_search import Wanted, Watch, search_images
-from attribution.stopping import StoppingRule, along, clarity, fit_stopping, forecast
+from attribution.stopping import StoppingRule, along, fit_stopping, forecast
 from generator import LPIPS, load_generator
 from generator.images import to_unit
 from generator.sampling import sample_images
@@ -33,7 +33,7 @@ from tests.commands import run_command as run
 from tests.simulated_scores import FEW, STRATA, control, score_set
 
 STEPS = (4, 8, 16)
-TOTAL = 10  # steps of the searches here: checkpoints after 1, 2, 4 and 5
+TOTAL = 10  # steps of the searches here: checkpoints after 1, 2, 4, 5 and 7
 
 
 def with_checkpoints(scores: ScoreSet, noise: tuple[float, ...], seed: int = 0) -> ScoreSet:
@@ -50,12 +50,7 @@ def with_checkpoints(scores: ScoreSet, noise: tuple[float, ...], seed: int = 0) 
 
 def fitted(noise: tuple[float, ...], n: int = 150, separation: float = 2.0) -> StoppingRule | None:
     scores = with_checkpoints(score_set(n, "c", separation), noise)
-    return fit_stopping(scores, STEPS[: len(noise)], FEW, "ab", "it is real", 0)
-
-
-def test_clarity_is_the_ratio_of_the_likeliest_hypothesis_to_the_next() -> None:
-    ratios = np.array([[3.0, 1.0], [-2.0, -5.0], [0.5, -4.0], [2.0, 2.0]])
-    np.testing.assert_allclose(clarity(ratios), [2.0, 2.0, 0.5, 0.0])
+    return fit_stopping(scores, STEPS[: len(noise)], FEW, 0)
 
 
 def test_what_is_known_early_stops_early() -> None:
@@ -66,7 +61,7 @@ def test_what_is_known_early_stops_early() -> None:
 
 def test_nothing_stops_where_early_distances_say_nothing() -> None:
     rule = fitted((3.0, 0.01))
-    assert rule and rule.checkpoints[0].clarity is None and rule.checkpoints[0].stopped == 0
+    assert rule and rule.checkpoints[0].leeway is None and rule.checkpoints[0].stopped == 0
     assert rule.checkpoints[1].stopped > 400
     assert rule.first_stop([(0.2, 0.001), (0.2, 0.03)]) == 1 and rule.first_stop([(0.2, 0.001)]) is None
     assert fitted((3.0,)) is None
@@ -75,7 +70,7 @@ def test_nothing_stops_where_early_distances_say_nothing() -> None:
 def test_an_image_that_stops_is_judged_by_the_line_through_the_calibration_images() -> None:
     scores = with_checkpoints(score_set(150, "c", 2.0), (0.2,))
     scores = scores.map(lambda u: replace(u, checkpoints=(tuple(3 * d**0.5 for d in u.checkpoints[0]),)))
-    rule = fit_stopping(scores, STEPS[:1], FEW, "ab", "it is real", 0)
+    rule = fit_stopping(scores, STEPS[:1], FEW, 0)
     assert rule is not None
     stopped = next(unit for unit in scores.units if rule.first_stop(unit.checkpoints) == 0)
     for k, expected in enumerate(rule.apply(stopped).distances):
@@ -267,7 +262,7 @@ def world(folder: Path) -> Iterator[Path]:
         distances = {name: p.lpips for name, p in found.items()}
         early = {name: [d for _, d in p.checkpoints] for name, p in found.items()}
         controls.append(replace(plain, distances=distances, checkpoints=early))
-    noise = (0.3, 0.2, 0.1, 0.05)
+    noise = (0.3, 0.2, 0.1, 0.05, 0.03)
     calibration = fit_calibration(
         [candidate_record(c) for c in candidates],
         with_checkpoints(score_set(150, "c", 1.5), noise),
@@ -302,10 +297,10 @@ def report_of(case: Path) -> dict:
 
 def test_the_file_keeps_the_rule_and_what_it_was_made_of(world: Path) -> None:
     calibration = load_calibration(world / "cal.json")
-    assert calibration.stopping and calibration.stopping.steps == (1, 2, 4, 5)
+    assert calibration.stopping and calibration.stopping.steps == (1, 2, 4, 5, 7)
     assert calibration.id == load_calibration(world / "cal.json").id
     content = json.loads((world / "cal.json").read_text())
-    assert all(len(unit["checkpoints"]) == 4 for unit in content["scores"]["validation"]["real"])
+    assert all(len(unit["checkpoints"]) == 5 for unit in content["scores"]["validation"]["real"])
     full = calibration.without_stopping()
     assert "stopping" not in full.to_json() and "full" not in full.to_json()["scores"]["calibration"]["real"][0]
     assert full.without_stopping() is full
@@ -354,7 +349,7 @@ def test_an_image_alone_stops_where_it_stops_among_others(world: Path) -> None:
     assert [row["lpips"] for row in alone["candidates"]] == [row["lpips"] for row in among["candidates"]]
 
 
-@pytest.mark.parametrize("field", ["steps", "checkpoints", "expected", "statement", "clarity"])
+@pytest.mark.parametrize("field", ["steps", "checkpoints", "expected", "statement", "leeway"])
 def test_verify_finds_an_edit_of_where_a_search_ended(world: Path, tmp_path: Path, field: str, capsys) -> None:
     shutil.copytree(world / "case", tmp_path / "case")
     assert run("verify", tmp_path / "case") == 0
@@ -372,7 +367,7 @@ def test_verify_finds_an_edit_of_where_a_search_ended(world: Path, tmp_path: Pat
     else:
         assert image.stopping is not None
         changed = (
-            replace(image.stopping, statement="so") if field == "statement" else replace(image.stopping, clarity=[9.0])
+            replace(image.stopping, statement="so") if field == "statement" else replace(image.stopping, leeway=[9.0])
         )
         image = replace(image, stopping=changed)
     images = [image if i == place else other for i, other in enumerate(report.images)]
@@ -387,15 +382,18 @@ def test_verify_finds_an_edit_of_where_a_search_ended(world: Path, tmp_path: Pat
     [
         (lambda c: c["stopping"].update(units=7), "stopping.units: found 7, expected 450"),
         (lambda c: c["stopping"]["checkpoints"].reverse(), "expected ascending ones"),
-        (lambda c: c["stopping"]["checkpoints"][0].update(clarity="x"), "stopping.checkpoints.0.clarity"),
+        (lambda c: c["stopping"]["checkpoints"][0].update(leeway="x"), "stopping.checkpoints.0.leeway"),
         (lambda c: c["stopping"]["checkpoints"][0].update(changed=10**6), "stopping.checkpoints.0.changed"),
         (lambda c: [x.update(stopped=450) for x in c["stopping"]["checkpoints"]], "at most 450, all there are"),
         (lambda c: c["stopping"]["checkpoints"][-1].update(steps=10), "expected fewer than a search's 10"),
         (lambda c: c["scores"]["calibration"]["real"][0].pop("full"), "scores.calibration.real.0"),
-        (lambda c: c["stopping"]["checkpoints"][-1].update(clarity=0.0), "by which the rule judges it"),
+        (lambda c: c["stopping"]["checkpoints"][-1].update(leeway=4.0), "by which the rule judges it"),
         (lambda c: c["stopping"]["checkpoints"][0]["forecast"][1].reverse(), "checkpoints.0.forecast: found"),
+        (lambda c: c["stopping"]["checkpoints"][0].update(leeway=1.1), "stopping.checkpoints.0.leeway: found 1.1"),
+        (lambda c: c["stopping"]["checkpoints"][0].update(spread=[0.1, -1]), "checkpoints.0.spread: found -1"),
+        (lambda c: c["stopping"]["checkpoints"][0].update(spread=[9, 9]), "checkpoints.0.spread: found 9, 9, expected"),
         (lambda c: c["stopping"]["checkpoints"][0].update(forecast=[[0, 1]]), "two numbers for each candidate"),
-        (lambda c: c["scores"]["calibration"]["real"][0].update(checkpoints=[]), "at 0 checkpoints, expected 4"),
+        (lambda c: c["scores"]["calibration"]["real"][0].update(checkpoints=[]), "at 0 checkpoints, expected 5"),
         (lambda c: c["scores"]["calibration"]["real"][0].update(full=[0.1]), "scores.calibration.real.0.full"),
         (lambda c: c["validation"]["stopping"]["real"].update(same_verdict=41), "stopping.real.same_verdict"),
         (lambda c: c.pop("stopping"), "stopping"),
