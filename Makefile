@@ -66,6 +66,9 @@ figures: $(VENV)/.installed-test
 		$(BIN)/latentprint evaluate --generator $$name.safetensors --data $(DATA) --split train --samples 2337 --json \
 			--metrics fd_vgg16,kd_vgg16,recall > $(FIGURES)/metrics-$$(basename $$name).json; done
 	$(BIN)/python -m tests.benchmarks.sample_grids
+	$(BIN)/python -m tests.benchmarks.trade_off $(CALIBRATION) --markdown $(FIGURES)/trade-off.md \
+		--figure $(PICTURES)/trade-off.svg
+	$(BIN)/python -m tests.benchmarks.early_stops --out $(FIGURES)/early-stops --markdown $(FIGURES)/early-stops.md
 	$(METHODS)/methods --time $(WAYS) --markdown $(FIGURES)/methods.md
 	$(METHODS)/methods-jpeg --jpeg 75 $(WAYS) --markdown $(FIGURES)/methods-jpeg.md
 	$(METHODS)/alex --time $(CURVE) --markdown $(FIGURES)/alex.md --figure $(PICTURES)/alex.svg

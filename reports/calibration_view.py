@@ -151,6 +151,25 @@ class CalibrationView:
         return [self.summary["validation"]["threshold"]["tpr"][self._own_name(name)] for name in self.names]
 
     @property
+    def stopping(self) -> dict[str, Any] | None:
+        """What the rule by which searches end early did to the images, None without one."""
+        rule = self.summary.get("stopping")
+        if rule is None:
+            return None
+        rows, checkpoints = self.summary["validation"]["stopping"].values(), rule["checkpoints"]
+        n = sum(row["n"] for row in rows)
+        return {
+            "steps": number(sum(row["mean_steps"] * row["n"] for row in rows) / n),
+            "of": self.summary["projection"]["steps"],
+            "same": sum(row["same_verdict"] for row in rows),
+            "n": n,
+            "units": rule["units"],
+            "stopped": sum(checkpoint["stopped"] for checkpoint in checkpoints),
+            "changed": sum(checkpoint["changed"] for checkpoint in checkpoints),
+            "risk": percent(rule["risk"]),
+        }
+
+    @property
     def fitted(self) -> dict[str, Any]:
         """The fitted numbers but the single scores."""
         return {key: value for key, value in self.summary["fitted"].items() if key != "real_scores"}

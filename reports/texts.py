@@ -110,6 +110,10 @@ TEXTS = {
     "The largest autocorrelation of one pixel is {strongest}; 0 is white noise, 1 a copy of the neighbour.",
     "evidence": "The evidence in full: intake, file, hashes, seeds, layers",
     "stopping": "Where the searches ended",
+    "stopped": "Searches end early where no likely distance would change the verdict. Those for the validation images "
+    "took {steps} of {of} steps in the mean, and {same} of {n} images have the verdict that all steps would give. Of "
+    "the calibration's {units} images {stopped} stopped, judged by fits without them, {changed} of these with another "
+    "verdict than after all steps; the rule was chosen so that the upper bound of their share is at most {risk}.",
     "intake": "Intake, in order",
     "nothing_recorded": "nothing was recorded",
     "the_file": "The file",

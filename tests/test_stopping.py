@@ -328,7 +328,10 @@ def test_a_case_says_where_and_why_each_search_ended(world: Path) -> None:
     assert report["run"]["controls_hold"] is True
     assert all(c["drift"] == 0 and c["calibrated"] == c["distances"] for c in report["run"]["controls"])
     assert min(c["steps"] for c in report["run"]["controls"]) < TOTAL
-    assert "Where the searches ended" in (world / "case" / "report.html").read_text()
+    page = (world / "case" / "report.html").read_text()
+    rows = calibration.validation["stopping"].values()
+    assert "Where the searches ended" in page and "of 10 steps in the mean" in page
+    assert f"{sum(row['same_verdict'] for row in rows)} of 120 images have the verdict" in page
 
 
 def test_full_runs_every_step_under_its_own_calibration(world: Path) -> None:

@@ -4,6 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.benchmarks import early_stops
 from tests.benchmarks.methods import Examined, curve_of, tables
 from tests.benchmarks.trade_off import curve, curve_figure, curve_table, kept
 from tests.simulated_scores import score_set
@@ -52,3 +53,11 @@ def test_methods_are_compared_on_the_same_images() -> None:
     assert [(p.label, p.cost) for p in timed] == [("paper", 0.5), ("default", 1.5)]
     with pytest.raises(ValueError, match="found default with other images"):
         tables({"default": {}, "paper": paper}, {})
+
+
+def test_early_stops_are_compared_with_all_steps_image_by_image() -> None:
+    stopped = {"a/0.png": ("a", "SUPPORTS a", 3.0), "real/0.png": ("real", "UNRESOLVED", 6.0)}
+    full = {"a/0.png": ("a", "SUPPORTS a", 30.0), "real/0.png": ("real", "NOT_SUPPORTED", 30.0)}
+    _, _, first, last = early_stops.table({"the rule": stopped, "all": full}, {"the rule": 3, "all": 20}).splitlines()
+    assert first == "| the rule | 4.5 | 1.50 | SUPPORTS a 1 | UNRESOLVED 1 | 1 of 2 |"
+    assert last == "| all | 30.0 | 10.00 | SUPPORTS a 1 | NOT_SUPPORTED 1 | 2 of 2 |"
