@@ -114,8 +114,8 @@ def stopping_statement(place: int | None, rule: "StoppingRule", steps: int) -> s
     stopped, changed = sum(c.stopped for c in so_far), sum(c.changed for c in so_far)
     return (
         f"The searches stopped after {checkpoint.steps} of {steps} steps. The image is judged by the distances to be "
-        "expected after all steps, from how those of the calibration's images went on; distances "
-        f"{checkpoint.leeway:g} standard deviations from the expected ones would not change the verdict. Of the "
+        "expected after all steps, from how those of the calibration's images went on; distances off by "
+        f"{checkpoint.leeway:g} times the standard deviation of these would not change the verdict. Of the "
         f"calibration's {stopped} images that stopped by then, {stopped - changed} have the same verdict after all "
         "steps."
     )
