@@ -16,7 +16,7 @@ STEPS ?= 30
 FIGURES := runs/figures
 PICTURES := tests/benchmarks/pictures
 METHODS := $(BIN)/python -m tests.benchmarks.methods --out $(FIGURES)
-# the default method against the paper's 1000 steps; then fewer steps and more, with LPIPS-Alex, a third of the time
+# the default method against the paper's 1000 steps; then fewer steps and more, with LPIPS-Alex, a quarter of the time
 WAYS := --run "default=$(ENCODER_A) --steps $(STEPS) --batch-size 16" \
 	--run "bf16=$(ENCODER_A) --steps $(STEPS) --precision bf16 --batch-size 16" \
 	--run "paper=--method paper --full --precision bf16 --batch-size 16"

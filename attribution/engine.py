@@ -228,7 +228,7 @@ def _project_stopping(
 
     def wanted() -> Iterator[Wanted]:
         for task in tasks:
-            if all(projection_of(store, task.key, c.name) for c in candidates):
+            if task.key in under_way or all(projection_of(store, task.key, c.name) for c in candidates):
                 on_step(settings.config.steps * len(candidates))
                 continue
             pixels = {size: task.load(size) for size in sizes}

@@ -82,10 +82,12 @@ class StoppingRule:
         )
 
     def stops(self, place: int, distances: Sequence[float]) -> bool:
-        """Whether an image at these distances [K] stops at the checkpoint of this place."""
+        """Whether an image at these distances [K] stops at the checkpoint of this place; none if one is not finite."""
         checkpoint = self.checkpoints[place]
         asked = checkpoint.leeway
-        return asked is not None and checkpoint.leeway_of(distances, self.judge, asked) >= asked
+        if asked is None or not np.all(np.isfinite(distances)):
+            return False
+        return checkpoint.leeway_of(distances, self.judge, asked) >= asked
 
     def expected(self, distances: Sequence[float], steps: int) -> tuple[float, ...]:
         """Distances [K] after so many steps -> those expected after all; themselves where that is no checkpoint."""
@@ -115,7 +117,7 @@ def fit_stopping(scores: ScoreSet, steps: Sequence[int], decision: DecisionSetti
     None where there are too few images to judge, or none would stop.
     """
     fold = folds_of(scores, FOLDS, seed)
-    remaining = len(scores.real) - max(np.bincount(fold[scores.labels == 0]))
+    remaining = len(scores.real) - max(np.bincount(fold[: len(scores.real)]))
     fewest = min(len(units) for units in (scores.real, *scores.generated))
     if remaining < smallest_n(1, decision.alpha, decision.delta) or fewest < 2 * FOLDS:
         return None

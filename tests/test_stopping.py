@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -91,6 +92,15 @@ def test_expected_distances_stay_finite_and_equal_ones_say_how_much_farther() ->
 
 def test_few_images_give_no_rule() -> None:
     assert fitted((0.01,), n=60) is None  # four fifths of them are fewer than alpha = 5 % needs
+    scores = score_set(90, "c", 2.0, other=200)  # others stand beside the real ones, and take none away
+    assert fit_stopping(with_checkpoints(scores, (0.01,)), STEPS[:1], FEW, 0) is not None
+
+
+def test_a_search_that_failed_stops_nothing() -> None:
+    """A distance that is not finite leaves no verdict that could be sure."""
+    rule = fitted((0.01,))
+    assert rule and rule.stops(0, [0.2, 0.03])
+    assert not any(rule.stops(0, [bad, 0.03]) for bad in (math.nan, math.inf))
 
 
 def test_verdicts_of_other_images_stay_as_the_rule_says() -> None:

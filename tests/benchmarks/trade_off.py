@@ -58,8 +58,12 @@ def kept(calibration: Calibration) -> str:
     rule, full = calibration.stopping, calibration.without_stopping()
     assert rule is not None
     stopped = [u for u in calibration.scores["validation"].units if rule.first_stop(u.checkpoints) is not None]
-    same = sum(calibration.decide(u.distances).code == full.decide(u.full).code for u in stopped)
+    same = sum(_attributed(calibration.decide(u.distances)) == _attributed(full.decide(u.full)) for u in stopped)
     return f"Of {len(stopped)} validation images that the rule stops, {same} have the same verdict after all steps."
+
+
+def _attributed(verdict: ImageVerdict) -> tuple[str, str | None]:
+    return verdict.code, verdict.candidate
 
 
 def _steps(calibration: Calibration, distances: Sequence[Sequence[float]]) -> int:
@@ -77,7 +81,7 @@ def _ending_at(calibration: Calibration, place: int) -> Calibration:
     c = calibration.without_stopping()
     one, another = (ended(calibration.scores[part]) for part in ("calibration", "validation"))
     fixed = (c.decision, c.projection, c.population, c.strata, c.controls, c.tool_version, c.created)
-    return fit_calibration(c.candidates, one, another, *fixed, bootstrap=1)
+    return fit_calibration(c.candidates, one, another, *fixed, seed=c.fitted.sets["seed"], bootstrap=1)
 
 
 def _point(label: str, steps: float, calibration: Calibration, truth: Sequence[ImageVerdict]) -> Point:
@@ -88,7 +92,7 @@ def _point(label: str, steps: float, calibration: Calibration, truth: Sequence[I
         zip(calibration.names[1:], scores.generated_distances[1:], strict=True)
     )
     now = [calibration.decide(unit.distances) for unit in scores.units]
-    same = np.mean([(a.code, a.candidate) == (b.code, b.candidate) for a, b in zip(now, truth, strict=True)])
+    same = np.mean([_attributed(a) == _attributed(b) for a, b in zip(now, truth, strict=True)])
     aucs = {f"AUC {first} vs {n}": auc(own, -d[:, 0]) for n, d in others.items()}
     return Point(label, steps, aucs, {"same verdict": float(same)})
 
