@@ -62,12 +62,12 @@ def _stopping(rows: Sequence[CandidateEvidence], calibration: Calibration) -> Se
     rule, steps = calibration.stopping, int(calibration.projection["steps"])
     if rule is None or len(rows) < len(calibration.candidates):
         return None
-    place = rule.first_stop(checkpoint_distances(rows))
-    reached = zip(rule.checkpoints, checkpoint_distances(rows), strict=False)
+    reached = checkpoint_distances(rows)
+    place = rule.first_stop(reached)
     return SearchEnd(
         steps=steps if place is None else rule.steps[place],
         of=steps,
-        leeway=[checkpoint.leeway_of(distances, rule.judge) for checkpoint, distances in reached],
+        leeway=[c.leeway_of(distances, rule.judge) for c, distances in zip(rule.checkpoints, reached, strict=False)],
         asked=[checkpoint.leeway for checkpoint in rule.checkpoints],
         statement=stopping_statement(place, rule, steps),
     )

@@ -187,59 +187,58 @@ def project_missing(
 
     events.on_total(steps * count)
     lpips = LPIPS(settings.lpips).to(candidates[0].generator.mapping.w_avg.device)
-    project_all = _project_stopping if watch.stops else _project_batches
-    for projected in project_all(counting(), candidates, settings, store, lpips, watch, events.on_step):
+    run = _Run(candidates, settings, store, lpips, watch, events.on_step)
+    for projected in run.together(counting()) if watch.stops else run.one_by_one(counting()):
         store.put_all("projection", {f"{t.key}.{c.name}": to_record(c, t, target, p) for c, t, target, p in projected})
     events.on_step(steps * (count - counted))
 
 
-def _project_batches(
-    tasks: Iterator[ProjectionTask],
-    candidates: Sequence[Candidate],
-    settings: ProjectionSettings,
-    store: RunStore,
-    lpips: LPIPS,
-    watch: Watch,
-    on_step: Callable[[int], None],
-) -> Iterator[Projected]:
-    """Batch by batch, each into one candidate after the other; those that are stored already are left out."""
-    while batch := list(islice(tasks, settings.batch_size)):
-        features: dict[int, list[Tensor]] = {}
-        for candidate in candidates:
-            if all(projection_of(store, task.key, candidate.name) for task in batch):
-                on_step(settings.config.steps * len(batch))
-                continue
-            found = project_batch(batch, candidate, settings, lpips, on_step, watch.checkpoints, features)
-            yield [(candidate, *of_task) for of_task in found]
+@dataclass(frozen=True)
+class _Run:
+    """What the projections of a run share."""
 
+    candidates: Sequence[Candidate]
+    settings: ProjectionSettings
+    store: RunStore
+    lpips: LPIPS
+    watch: Watch
+    on_step: Callable[[int], None]
 
-def _project_stopping(
-    tasks: Iterator[ProjectionTask],
-    candidates: Sequence[Candidate],
-    settings: ProjectionSettings,
-    store: RunStore,
-    lpips: LPIPS,
-    watch: Watch,
-    on_step: Callable[[int], None],
-) -> Iterator[Projected]:
-    """Image by image, into all candidates together; those that are stored already are left out."""
-    sizes = sorted({candidate.resolution for candidate in candidates})
-    under_way: dict[str, tuple[ProjectionTask, dict[int, np.ndarray]]] = {}
+    def _lacks(self, tasks: Sequence[ProjectionTask], candidates: Sequence[Candidate]) -> bool:
+        return any(projection_of(self.store, task.key, c.name) is None for task in tasks for c in candidates)
 
-    def wanted() -> Iterator[Wanted]:
-        for task in tasks:
-            if task.key in under_way or all(projection_of(store, task.key, c.name) for c in candidates):
-                on_step(settings.config.steps * len(candidates))
-                continue
-            pixels = {size: task.load(size) for size in sizes}
-            under_way[task.key] = task, pixels
-            targets = {c.name: _targets([pixels[c.resolution]], c)[0] for c in candidates}
-            yield Wanted(task.key, targets, image_seed(settings.seed, task.key))
+    def one_by_one(self, tasks: Iterator[ProjectionTask]) -> Iterator[Projected]:
+        """Batch by batch, each into one candidate after the other; those that are stored already are left out."""
+        settings, checkpoints = self.settings, self.watch.checkpoints
+        while batch := list(islice(tasks, settings.batch_size)):
+            features: dict[int, list[Tensor]] = {}
+            for candidate in self.candidates:
+                if self._lacks(batch, [candidate]):
+                    found = project_batch(batch, candidate, settings, self.lpips, self.on_step, checkpoints, features)
+                    yield [(candidate, *of_task) for of_task in found]
+                else:
+                    self.on_step(settings.config.steps * len(batch))
 
-    searchers = {c.name: searcher_of(c, settings, lpips) for c in candidates}
-    for key, found in search_images(wanted(), searchers, watch, settings.batch_size, on_step):
-        task, pixels = under_way.pop(key)
-        yield [(c, task, pixels[c.resolution], found[c.name]) for c in candidates]
+    def together(self, tasks: Iterator[ProjectionTask]) -> Iterator[Projected]:
+        """Image by image, into all candidates together; those that are stored already are left out."""
+        candidates, settings = self.candidates, self.settings
+        sizes = sorted({candidate.resolution for candidate in candidates})
+        under_way: dict[str, tuple[ProjectionTask, dict[int, np.ndarray]]] = {}
+
+        def wanted() -> Iterator[Wanted]:
+            for task in tasks:
+                if task.key in under_way or not self._lacks([task], candidates):
+                    self.on_step(settings.config.steps * len(candidates))
+                    continue
+                pixels = {size: task.load(size) for size in sizes}
+                under_way[task.key] = task, pixels
+                targets = {c.name: _targets([pixels[c.resolution]], c)[0] for c in candidates}
+                yield Wanted(task.key, targets, image_seed(settings.seed, task.key))
+
+        searchers = {c.name: searcher_of(c, settings, self.lpips) for c in candidates}
+        for key, found in search_images(wanted(), searchers, self.watch, settings.batch_size, self.on_step):
+            task, pixels = under_way.pop(key)
+            yield [(c, task, pixels[c.resolution], found[c.name]) for c in candidates]
 
 
 def projection_of(store: RunStore, key: str, name: str) -> dict | None:

@@ -104,7 +104,7 @@ def validate_stopping(
     def row(units: Sequence[Unit]) -> dict[str, Any]:
         places = [rule.first_stop(unit.checkpoints) for unit in units]
         taken = [steps if place is None else rule.steps[place] for place in places]
-        same = sum(_same(decide_stopped(unit.distances), decide_full(unit.full)) for unit in units)
+        same = sum(same_verdict(decide_stopped(unit.distances), decide_full(unit.full)) for unit in units)
         return {
             "n": len(units),
             "mean_steps": sum(taken) / len(taken) if taken else float(steps),
@@ -115,7 +115,8 @@ def validate_stopping(
     return {truth: row(units) for truth, units in _classes(scores, names)}
 
 
-def _same(one: ImageVerdict, another: ImageVerdict) -> bool:
+def same_verdict(one: ImageVerdict, another: ImageVerdict) -> bool:
+    """Whether code and candidate are the same."""
     return (one.code, one.candidate) == (another.code, another.candidate)
 
 

@@ -14,9 +14,7 @@ BATCH = 16
 EXPECTED = "expected the 2015 InceptionV3 as a state dict (pytorch-fid's pt_inception-2015-12-05-6726825d.pth)"
 
 
-def load_inception(
-    path: Path, device: torch.device | str = "cpu"
-) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def load_inception(path: Path, device: torch.device | str = "cpu") -> Extract:
     """The network of a weights file: uint8 [N, H, W, 3] -> features float32 [N, 2048], logits without bias [N, 1008].
 
     torch-fidelity's network, which resizes as TensorFlow 1 did. It would run programs that a pickle contains: the file

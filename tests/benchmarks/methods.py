@@ -155,15 +155,20 @@ def tables(methods: dict[str, dict[str, Examined]], seconds: dict[str, float]) -
         of = {t: np.array([-e.distance for e in found.values() if e.truth == t]) for t in truths}
         verdicts = [Counter(e.verdict for e in found.values() if e.truth == t) for t in truths]
         cells = [", ".join(f"{code} {n}" for code, n in sorted(counts.items())) for counts in verdicts]
-        pairs = [{found[key].verdict, last[key].verdict} for key in last]
-        same, opposite = sum(len(pair) == 1 for pair in pairs), pairs.count({"SUPPORTS", "NOT_SUPPORTED"})
-        attributed = sum(pair == {"SUPPORTS"} or "SUPPORTS" not in pair for pair in pairs)
+        same, attributed, opposite = agreement(found, last)
         steps = np.mean([e.steps for e in found.values()])
         numbers = [f"{auc(of[EXAMINED], of[t]):.4f}" for t in truths[1:]] + [f"{-of[t].mean():.4f}" for t in truths]
         taken = f"{seconds[name]:.2f}" if name in seconds else "–"
         equal = [f"{n} of {len(last)}" for n in (same, attributed)]
         rows.append([name, f"{steps:.1f}", taken, *numbers, *cells, *equal, str(opposite)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def agreement(found: dict[str, Examined], last: dict[str, Examined]) -> tuple[int, int, int]:
+    """How many images have the same verdict, are attributed (SUPPORTS) or not alike, and have the opposite verdict."""
+    pairs = [{found[key].verdict, last[key].verdict} for key in last]
+    attributed = sum(pair == {"SUPPORTS"} or "SUPPORTS" not in pair for pair in pairs)
+    return sum(len(pair) == 1 for pair in pairs), attributed, pairs.count({"SUPPORTS", "NOT_SUPPORTED"})
 
 
 def curve_of(methods: dict[str, dict[str, Examined]], seconds: dict[str, float]) -> list[Point]:
@@ -173,13 +178,10 @@ def curve_of(methods: dict[str, dict[str, Examined]], seconds: dict[str, float])
     for name, found in methods.items():
         of = {t: np.array([-e.distance for e in found.values() if e.truth == t]) for t in (EXAMINED, "real", ANOTHER)}
         aucs = {f"AUC {EXAMINED} vs {t}": auc(of[EXAMINED], of[t]) for t in ("real", ANOTHER)}
-        pairs = [(found[key].verdict, last[key].verdict) for key in last]
-        same = {
-            "same verdict": float(np.mean([a == b for a, b in pairs])),
-            "attributed alike": float(np.mean([(a == "SUPPORTS") == (b == "SUPPORTS") for a, b in pairs])),
-        }
+        same, attributed, _ = agreement(found, last)
+        shares = {"same verdict": same / len(last), "attributed alike": attributed / len(last)}
         cost = seconds[name] if seconds else float(np.mean([e.steps for e in found.values()]))
-        points.append(Point(name, cost, aucs, same))
+        points.append(Point(name, cost, aucs, shares))
     return sorted(points, key=lambda point: point.cost)
 
 

@@ -22,6 +22,7 @@ from attribution.report import ImageVerdict
 from attribution.scores import ScoreSet
 from attribution.stopping import without_checkpoints
 from attribution.threshold import auc
+from attribution.validation import same_verdict
 from generator.files import write_atomically
 from reports.svg import BLUE, INK, ORANGE, Scale, figure, line, tag, text, x_axis, y_grid
 
@@ -58,12 +59,8 @@ def kept(calibration: Calibration) -> str:
     rule, full = calibration.stopping, calibration.without_stopping()
     assert rule is not None
     stopped = [u for u in calibration.scores["validation"].units if rule.first_stop(u.checkpoints) is not None]
-    same = sum(_attributed(calibration.decide(u.distances)) == _attributed(full.decide(u.full)) for u in stopped)
+    same = sum(same_verdict(calibration.decide(u.distances), full.decide(u.full)) for u in stopped)
     return f"Of {len(stopped)} validation images that the rule stops, {same} have the same verdict after all steps."
-
-
-def _attributed(verdict: ImageVerdict) -> tuple[str, str | None]:
-    return verdict.code, verdict.candidate
 
 
 def _steps(calibration: Calibration, distances: Sequence[Sequence[float]]) -> int:
@@ -92,7 +89,7 @@ def _point(label: str, steps: float, calibration: Calibration, truth: Sequence[I
         zip(calibration.names[1:], scores.generated_distances[1:], strict=True)
     )
     now = [calibration.decide(unit.distances) for unit in scores.units]
-    same = np.mean([_attributed(a) == _attributed(b) for a, b in zip(now, truth, strict=True)])
+    same = np.mean([same_verdict(a, b) for a, b in zip(now, truth, strict=True)])
     aucs = {f"AUC {first} vs {n}": auc(own, -d[:, 0]) for n, d in others.items()}
     return Point(label, steps, aucs, {"same verdict": float(same)})
 
