@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cuda_ops import bias_act, downsample2d, setup_filter, upfirdn2d
+from cuda_ops import bias_act, convolve3x3, downsample2d, setup_filter, upfirdn2d
 from generator.layers import RESAMPLING_TAPS, EqualizedLinear
 from generator.mapping import MappingNetwork
 
@@ -42,8 +42,10 @@ class EqualizedConv(nn.Module):
             x = F.conv2d(downsample2d(x, self.filter), weight)
         elif self.down:
             x = F.conv2d(upfirdn2d(x, self.filter, padding=2), weight, stride=2)
+        elif self.kernel == 3:
+            x = convolve3x3(x, weight)
         else:
-            x = F.conv2d(x, weight, padding=self.kernel // 2)
+            x = F.conv2d(x, weight)
         if shift is not None:
             x = x + shift.to(x.dtype)
         own_gain = sqrt(2) if self.act == "lrelu" else 1

@@ -1,6 +1,8 @@
 """ImageNet features of VGG16 and AlexNet, as LPIPS and the generator metrics need them; bundled, never downloaded."""
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from cuda_ops import convolve3x3
 from generator.files import file_sha256
 from generator.images import to_unit
 from generator.layers import Kept
@@ -104,9 +107,15 @@ class FeatureNetwork(nn.Module):
                 if conv.pool:
                     x = F.max_pool2d(x, conv.pool, stride=2)
                 weight, bias = self._in(dtype, f"weight_{conv.index}"), self._in(dtype, f"bias_{conv.index}")
-                x = F.conv2d(x, weight, bias, stride=conv.stride, padding=conv.padding).relu_()
+                if weight.shape[2] == 3:
+                    x = convolve3x3(x, weight, bias, partial(self._keep, conv.index)).relu_()
+                else:
+                    x = F.conv2d(x, weight, bias, conv.stride, conv.padding).relu_()
             features.append(x)
         return features
+
+    def _keep(self, index: int, source: Tensor, name: Hashable, make: Callable[[Tensor], Tensor]) -> Tensor:
+        return self.kept.of(source, (index, name, source.dtype), make)
 
     def _in(self, dtype: torch.dtype, name: str) -> Tensor:
         return self.kept.of(getattr(self, name), (name, dtype), lambda weights: weights.to(dtype))

@@ -72,29 +72,26 @@ class Kept:
         return kept[2]
 
 
-def convolve(x: Tensor, weight: Tensor, up: bool) -> Tensor:
-    """x [B, I, h, w], weight [O, I, 3, 3] -> [B, O, h, w]; up: transposed, in steps of 2, [B, O, 2h + 1, 2w + 1].
+def convolve_transposed(x: Tensor, weight: Tensor) -> Tensor:
+    """x [B, I, h, w], weight [O, I, 3, 3] -> [B, O, 2h + 1, 2w + 1], in steps of 2.
 
     Where the weights are frozen the way back keeps nothing but these: the library would also keep x for their gradient.
     """
     if weight.requires_grad or not x.requires_grad:
-        return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2) if up else F.conv2d(x, weight, padding=1)
-    return _FrozenConvolution.apply(x, weight, up)
+        return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+    return _FrozenTransposed.apply(x, weight)
 
 
-class _FrozenConvolution(torch.autograd.Function):
+class _FrozenTransposed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, up):
+    def forward(ctx, x, weight):
         ctx.save_for_backward(weight)
-        ctx.up = up
-        return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2) if up else F.conv2d(x, weight, padding=1)
+        return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
 
     @staticmethod
     def backward(ctx, grad):
         (weight,) = ctx.saved_tensors
-        if ctx.up:
-            return F.conv2d(grad, weight.transpose(0, 1), stride=2), None, None
-        return F.conv_transpose2d(grad, weight, padding=1), None, None
+        return F.conv2d(grad, weight.transpose(0, 1), stride=2), None
 
 
 def within_half_range(weight: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,12 +11,12 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from cuda_ops import bias_act, scale_channels, setup_filter, synthesis_epilogue, upfirdn2d, upsample2d
+from cuda_ops import bias_act, convolve3x3, scale_channels, setup_filter, synthesis_epilogue, upfirdn2d, upsample2d
 from generator.layers import (
     RESAMPLING_TAPS,
     EqualizedLinear,
     Kept,
-    convolve,
+    convolve_transposed,
     demodulation,
     filter_energy,
     within_half_range,
@@ -55,9 +55,10 @@ class SynthesisLayer(nn.Module):
             weight = self.kept.of(self.weight, x.dtype, lambda weight: weight.to(x.dtype))
         x = scale_channels(x, style)
         # convolution; the equalized learning rate's constant would cancel in the demodulation
-        x = convolve(x, weight, self.up)
         if self.up:
-            x = upfirdn2d(x, self.filter, padding=1, gain=4)
+            x = upfirdn2d(convolve_transposed(x, weight), self.filter, padding=1, gain=4)
+        else:
+            x = convolve3x3(x, weight, keep=self.kept.of)
         # demodulation, noise, bias, activation
         return synthesis_epilogue(
             x, demodulation(energy, style), noise, self.noise_strength, self.bias, clamp=self.clamp
