@@ -57,6 +57,7 @@ calibration: $(VENV)/.installed-test
 figures: $(VENV)/.installed-test
 	mkdir -p $(FIGURES)
 	$(BIN)/python -m tests.benchmarks.operators --markdown $(FIGURES)/operators.md
+	$(BIN)/python -m tests.benchmarks.convolution --markdown $(FIGURES)/convolution.md
 	$(BIN)/python -m tests.benchmarks.compiled --markdown $(FIGURES)/compiled.md
 	$(BIN)/latentprint study separation $(CANDIDATES) $(ENCODERS) --calibration $(CALIBRATION) $(REALS) \
 		--out $(FIGURES)/study-1-default

@@ -24,16 +24,16 @@ Keep = Callable[[Tensor, Hashable, Callable[[Tensor], Tensor]], Tensor]
 def convolve3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None, keep: Keep | None = None) -> Tensor:
     """x [B, I, H, W], weight [O, I, 3, 3], bias [O] -> [B, O, H, W], zeros outside x.
 
-    Differentiable to any order in x and weight, not in bias. keep(source, name, make), for frozen weights: make(source)
-    or what it was when it was asked for by that name before. Where Winograd's algorithm does it, a float32 is as exact
-    as the library's, and a bfloat16 three times as far off.
+    Differentiable to any order. keep(source, name, make), for frozen weights: make(source), or what it was when it was
+    asked for by that name before. Where Winograd's algorithm does it, a float32 is as exact as the library's, and a
+    bfloat16 three times as far off.
     """
     if not _by_winograd(x, weight, keep is not None and not weight.requires_grad):
         return F.conv2d(x, weight, bias, padding=1)
-    if weight.requires_grad:
-        y = _Convolution.apply(x, weight)
-        return y if bias is None else y + bias[:, None, None]
-    return _Frozen.apply(x, weight, bias, keep, False)
+    if not weight.requires_grad and (bias is None or not bias.requires_grad):
+        return _Frozen.apply(x, weight, bias, keep, False)
+    y = _Convolution.apply(x, weight)
+    return y if bias is None else y + bias[:, None, None]
 
 
 def _by_winograd(x: Tensor, weight: Tensor, kept: bool) -> bool:

@@ -122,6 +122,16 @@ def test_frozen_filters_give_the_same_keep_no_image_and_are_transformed_once(dty
     assert error(with_bias, library(x.double(), weight.double(), bias.double())) < WITHIN[dtype]
 
 
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_bias_is_trained_with_the_filters_or_alone(trained: bool) -> None:
+    x, weight = inputs(torch.float32)
+    weight.requires_grad_(trained)
+    bias = numbers(144, seed=3).requires_grad_()
+    y = convolve3x3(x, weight, bias)
+    assert error(y, library(x.double(), weight.double(), bias.double())) < 1e-6
+    torch.testing.assert_close(torch.autograd.grad(y.sum(), bias)[0], torch.full([144], 2 * 6 * 4.0))
+
+
 def test_the_way_back_of_frozen_filters_is_differentiable() -> None:
     x, weight = inputs(torch.float32)
     toward = numbers(2, 144, 6, 4, seed=2)

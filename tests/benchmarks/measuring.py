@@ -198,7 +198,8 @@ def present_memory() -> int:
 KINDS = {
     "convolutions, forward": ("aten::mkldnn_convolution", "aten::_convolution", "aten::_slow_conv"),
     "convolutions, backward": ("aten::convolution_backward", "aten::mkldnn_convolution_backward"),
-    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
+    "Winograd's tiles": ("_Frozen", "_Convolution", "_WeightGradient"),
+    "matrix products, Winograd's among them": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
     "Adam": ("Optimizer", "aten::_fused_adam"),
     "copies and fills": ("aten::copy_", "aten::fill_", "aten::zero_", "aten::cat", "aten::constant_pad", "aten::index"),
     "pooling, resampling": ("aten::max_pool", "aten::avg_pool", "aten::_adaptive", "aten::grid_sampl"),
@@ -210,6 +211,7 @@ KINDS = {
     ),
     "sums, means, norms": ("aten::sum", "aten::mean", "aten::linalg_vector_norm", "aten::var"),
 }
+CONVOLUTIONS = tuple(KINDS)[:4]  # and what little else is a matrix product
 FILTERS = "filters (depthwise convolutions)"
 REST = "the rest"
 

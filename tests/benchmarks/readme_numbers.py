@@ -10,6 +10,19 @@ from attribution.demo import HERE, demo_calibration
 from attribution.verdict import CODES
 from generator.files import read_provenance, write_atomically
 
+# written by a benchmark each, as they are
+TABLES = (
+    "operators",
+    "convolution",
+    "compiled",
+    "early-stops",
+    "trade-off",
+    "methods",
+    "methods-jpeg",
+    "alex",
+    "alex-jpeg",
+)
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -109,7 +122,17 @@ def main(folder: Path) -> None:
     text = replace_block(text, "demo", demo_table(json.loads((folder / "demo/report.json").read_text())))
     text = replace_block(text, "separation", separation_table(studies))
     text = replace_block(text, "models", model_table(metrics))
-    for name in ("operators", "compiled", "early-stops", "trade-off", "methods", "methods-jpeg", "alex", "alex-jpeg"):
+    for name in (
+        "operators",
+        "convolution",
+        "compiled",
+        "early-stops",
+        "trade-off",
+        "methods",
+        "methods-jpeg",
+        "alex",
+        "alex-jpeg",
+    ):
         text = replace_block(text, name, (folder / f"{name}.md").read_text(encoding="utf-8").strip())
     write_atomically(readme, text.encode())
     print(f"{readme} (truths: {HERE / 'truth.json'})")

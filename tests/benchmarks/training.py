@@ -6,7 +6,8 @@ The bundled generators' recipe (small-64) and ada-256's networks at 64x64, batch
 random pixels; ours in fp32 and bf16, the plain trainer (tests/benchmarks/plain_training.py) in fp32, each in a process
 of its own, in turns. A step with nothing lazy, one with the path length penalty and one with both regularisers are
 timed after a warm-up; images/s is that of a whole cycle of the lazy intervals. GFLOP/s: what training/estimate.py
-counts of a training image, regularisers averaged over the steps. About nine minutes on two idle cores.
+counts of a training image, regularisers averaged over the steps, as the library computes it: what Winograd's algorithm
+saves is counted, too. About nine minutes on two idle cores.
 """
 
 import argparse
