@@ -203,7 +203,7 @@ def convolution(x: Tensor, filters: Tensor, bias: Tensor | None = None) -> Tenso
     inputs, outputs = filters.shape[1:]
     size = (len(x), outputs, *x.shape[2:])
     y = torch.empty(size, dtype=x.dtype, memory_format=torch.channels_last)
-    bias = x.new_zeros(outputs) if bias is None else bias.contiguous()
+    bias = x.new_zeros(outputs) if bias is None else bias.to(x.dtype).contiguous()
     for rows, tiles in _parts(x, TOGETHER):
         windows, products = x.new_empty(16, tiles, inputs), x.new_empty(16, tiles, outputs)
         _transform(x, windows, rows, WINDOWS)

@@ -153,6 +153,21 @@ def test_an_image_s_result_does_not_depend_on_its_batch(dtype: torch.dtype, size
         assert torch.equal(convolve3x3(x[part], weight), whole[part])
 
 
+@DTYPES
+def test_nor_on_the_number_of_threads(dtype: torch.dtype, two_threads: None) -> None:
+    x, weight = inputs(dtype, 16, 16, batch=4)
+    weight.requires_grad_()
+
+    def results() -> list[Tensor]:
+        y = convolve3x3(x, weight)
+        return [y, *torch.autograd.grad(y.square().sum(), weight)]
+
+    with_two = results()
+    torch.set_num_threads(1)
+    for one, two in zip(results(), with_two, strict=True):
+        assert torch.equal(one, two)
+
+
 @pytest.mark.parametrize(
     ("shape", "filters", "dtype"),
     [
