@@ -564,7 +564,12 @@ def train(
             help="To compare with: bcr, zcr, rotation, pa-gan, dropout, spectral-d, spectral-g; or none.",
         ),
     ] = None,
+    lr: Annotated[float | None, typer.Option(help="Adam's learning rate; default: the configuration's.")] = None,
     gamma: Annotated[float | None, typer.Option(help="Weight of R1; default: the configuration's.")] = None,
+    ema_kimg: Annotated[
+        float | None,
+        typer.Option(help="Half-life of the generator's average, thousands of images; default: the configuration's."),
+    ] = None,
     snapshot_kimg: Annotated[float | None, typer.Option(help="Thousands of images between snapshots.")] = None,
     init: Annotated[
         Path | None,
@@ -645,7 +650,9 @@ def train(
         mapping_layers=mapping_layers,
         loss=loss,
         regularise=_names(regularise),
+        lr=lr,
         gamma=gamma,
+        ema_kimg=ema_kimg,
         snapshot_kimg=snapshot_kimg,
         freeze_d=freeze_d,
         accumulate=accumulate,

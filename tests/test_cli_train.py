@@ -75,18 +75,20 @@ def test_training_says_what_it_made(train, tmp_path: Path) -> None:
 
 def test_a_run_from_a_file_with_augmentation(train, world: Path, tmp_path: Path) -> None:
     parent = world / "parent.safetensors"
-    options = ["--init", parent, "--warmup-kimg", 0.004, "--ada-kimg", 100, "--augment", "colour,cutout"]
+    options = ["--lr", 0.001, "--ema-kimg", 10, "--init", parent]
+    options += ["--warmup-kimg", 0.004, "--ada-kimg", 100, "--augment", "colour,cutout"]
     assert train(*options)[0] == 0
     found = settings(tmp_path)
     assert found["parent_sha256"] == file_sha256(parent)
     assert (found["warmup_kimg"], found["ada_kimg"], found["augment"]) == (0.004, 100, ["colour", "cutout"])
+    assert (found["lr"], found["ema_kimg"]) == (0.001, 10)
     step, snapshot = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     assert {"p", "r_t", "loss_g"} <= step.keys() and "contribution_4" in snapshot
 
     first = file_sha256(tmp_path / "run" / "generator.safetensors")
     assert train(*options)[0] == 0  # the same again: nothing left to do
     assert file_sha256(tmp_path / "run" / "generator.safetensors") == first
-    assert_refused(train(*options[2:]), "checkpoint.pt", "parent_sha256")
+    assert_refused(train(*options[:4], *options[6:]), "checkpoint.pt", "parent_sha256")
     assert_refused(train(*options[:-1], "blit"), "checkpoint.pt", "augment", "blit")
 
 

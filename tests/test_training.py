@@ -294,6 +294,8 @@ def test_the_generator_learns_white():
         ("warmup_kimg", {"warmup_kimg": -1}),
         ("warmup_kimg", {"warmup_kimg": float("nan")}),
         ("ada_kimg", {"ada_kimg": 0}),
+        ("ema_kimg", {"ema_kimg": 0}),
+        ("lr", {"lr": -0.1}),
         ("ada_interval", {"ada_interval": 0}),
         ("augment", {"augment": ("blit", "color")}),
         ("precision", {"precision": "fp16"}),

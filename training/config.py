@@ -80,7 +80,7 @@ class TrainingConfig:
         for name in COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: found {getattr(self, name)}, expected at least 1")
-        for name in ("kimg", "ada_kimg", "snapshot_kimg"):
+        for name in ("kimg", "ada_kimg", "ema_kimg", "snapshot_kimg"):
             if not 0.001 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: found {getattr(self, name)}, expected at least 0.001 (one image)")
         for name in ("warmup_kimg", "seed", "lr", "gamma", "path_length"):
