@@ -1,5 +1,11 @@
-"""README's pictures: an uncurated 8x8 grid of each bundled generator's samples beside their nearest training images."""
+"""README's pictures: an uncurated 8x8 grid of each bundled generator's samples beside their nearest training images.
 
+    python -m tests.benchmarks.sample_grids [--before NAME=FILE]
+
+--before: instead, the samples of an earlier generator alone, to pictures/NAME-before.png.
+"""
+
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +20,13 @@ from generator.sampling import sample_images
 from training.dataset import load_training_images
 
 ROOT = Path(__file__).parents[2]
+PICTURES = Path(__file__).parent / "pictures"
 SEEDS = range(64)
 COLUMNS = 8
 
 
-def main() -> None:
-    """Write pictures/NAME.png beside this file: left samples of seeds 0 to 63 (psi 1), right each one's nearest image.
+def beside_nearest() -> None:
+    """Write pictures/NAME.png: left samples of seeds 0 to 63 (psi 1), right each one's nearest training image.
 
     Nearest by the cosine of VGG16's pooled features, among the training images and their mirror images.
     """
@@ -31,10 +38,20 @@ def main() -> None:
         nearest = (unit_rows(vgg16_features(samples)) @ known.T).argmax(axis=1)
         sides = [image_grid(images, COLUMNS) for images in (samples, training[nearest])]
         gap = np.full((sides[0].shape[0], 32, 3), 255, np.uint8)
-        write_atomically(
-            ROOT / f"tests/benchmarks/pictures/{name}.png",
-            encode_png(np.concatenate([sides[0], gap, sides[1]], axis=1)),
-        )
+        write_atomically(PICTURES / f"{name}.png", encode_png(np.concatenate([sides[0], gap, sides[1]], axis=1)))
+
+
+def main() -> None:
+    """Write what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", metavar="NAME=FILE")
+    before = parser.parse_args().before
+    if before:
+        name, _, file = before.partition("=")
+        grid = image_grid(sample_images(load_generator(file), list(SEEDS)), COLUMNS)
+        write_atomically(PICTURES / f"{name}-before.png", encode_png(grid))
+    else:
+        beside_nearest()
 
 
 def unit_rows(features: np.ndarray) -> np.ndarray:
