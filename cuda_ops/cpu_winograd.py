@@ -178,7 +178,7 @@ def _transform(images: Tensor, tiles: Tensor, rows: range, what: int, bias: Tens
 
 
 # G of the paper, and for both axes at once: [16, 9]
-FILTER = torch.tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+FILTER = torch.tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], dtype=torch.float32)
 FILTERS = torch.kron(FILTER, FILTER)
 
 
@@ -198,12 +198,16 @@ def _parts(x: Tensor, tiles: int) -> Iterator[tuple[range, int]]:
         yield rows, len(rows) * each
 
 
-def convolution(x: Tensor, filters: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x [B, I, H, W], channels_last, H and W even; filters as of `filter_tiles` -> [B, O, H, W], zeros outside x."""
+@torch.autocast("cpu", enabled=False)
+def convolve(x: Tensor, filters: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x [B, I, H, W], channels_last, H and W even; filters as of `filter_tiles`; bias [O] -> [B, O, H, W].
+
+    Outside x are zeros. All of one dtype, float32 or bfloat16; I and O are multiples of LANES.
+    """
     inputs, outputs = filters.shape[1:]
     size = (len(x), outputs, *x.shape[2:])
-    y = torch.empty(size, dtype=x.dtype, memory_format=torch.channels_last)
-    bias = x.new_zeros(outputs) if bias is None else bias.to(x.dtype).contiguous()
+    y = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    bias = x.new_zeros(outputs) if bias is None else bias.contiguous()
     for rows, tiles in _parts(x, TOGETHER):
         windows, products = x.new_empty(16, tiles, inputs), x.new_empty(16, tiles, outputs)
         _transform(x, windows, rows, WINDOWS)
@@ -212,13 +216,14 @@ def convolution(x: Tensor, filters: Tensor, bias: Tensor | None = None) -> Tenso
     return y
 
 
+@torch.autocast("cpu", enabled=False)
 def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
-    """The gradient of `convolution` for its weights [O, I, 3, 3], in float32. grad: [B, O, H, W], channels_last.
+    """The gradient of `convolve` for its weights [O, I, 3, 3], in float32. grad: [B, O, H, W], channels_last.
 
     The adjoint of Y = A' (U * V) A: dU = V * (A dY A'), summed over tiles, and dw = G' dU G.
     """
     inputs, outputs = x.shape[1], grad.shape[1]
-    sums = torch.zeros(16, inputs, outputs)
+    sums = x.new_zeros(16, inputs, outputs, dtype=torch.float32)
     for rows, tiles in _parts(x, 4 * TOGETHER):  # long sums, for each part's are added in memory
         windows, gradients = x.new_empty(16, tiles, inputs), x.new_empty(16, tiles, outputs)
         _transform(x, windows, rows, WINDOWS)

@@ -57,12 +57,17 @@ class Kept:
     def __init__(self) -> None:
         self.made: dict[Hashable, tuple[Tensor, Hashable, Tensor]] = {}
 
+    def __reduce__(self) -> tuple[type["Kept"], tuple[()]]:
+        """A network's copies and files carry nothing that can be made again."""
+        return Kept, ()
+
     def of(self, source: Tensor, name: Hashable, make: Callable[[Tensor], Tensor]) -> Tensor:
         """make(source), known under `name`; another tensor, or another content of the same one, makes it anew.
 
         A fused optimiser changes its tensors without counting a version: those require gradients, and are never kept.
         """
-        if source.requires_grad or source.is_inference() or torch.compiler.is_compiling():
+        inference = source.is_inference() or torch.is_inference_mode_enabled()
+        if source.requires_grad or inference or torch.compiler.is_compiling():
             return make(source)
         state = (source.data_ptr(), source._version, source.device, source.dtype)
         kept = self.made.get(name)
@@ -79,10 +84,10 @@ def convolve_transposed(x: Tensor, weight: Tensor) -> Tensor:
     """
     if weight.requires_grad or not x.requires_grad:
         return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-    return _FrozenTransposed.apply(x, weight)
+    return _TransposedFrozen.apply(x, weight)
 
 
-class _FrozenTransposed(torch.autograd.Function):
+class _TransposedFrozen(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight):
         ctx.save_for_backward(weight)

@@ -58,7 +58,7 @@ class SynthesisLayer(nn.Module):
         if self.up:
             x = upfirdn2d(convolve_transposed(x, weight), self.filter, padding=1, gain=4)
         else:
-            x = convolve3x3(x, weight, keep=self.kept.of)
+            x = convolve3x3(x, weight, keep=None if self.weight.requires_grad else self.kept.of)
         # demodulation, noise, bias, activation
         return synthesis_epilogue(
             x, demodulation(energy, style), noise, self.noise_strength, self.bias, clamp=self.clamp

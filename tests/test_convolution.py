@@ -1,6 +1,7 @@
 """The 3x3 convolution against PyTorch's in float64, where Winograd's algorithm does it and where the library does."""
 
 from collections.abc import Callable, Hashable
+from copy import deepcopy
 from unittest.mock import patch
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cuda_ops import convolution, convolve3x3, cpu_winograd
+from generator.layers import Kept
+from generator.synthesis import SynthesisLayer
 
 # of float32, and of the rounding to bfloat16 before and after the products, which three of them meet in a sum
 WITHIN = {torch.float32: 1e-6, torch.bfloat16: 8e-3}
@@ -189,6 +192,99 @@ def test_the_reference_kernels_are_the_library_s(monkeypatch: pytest.MonkeyPatch
     assert not torch.equal(convolve3x3(x, weight), library(x, weight))
     monkeypatch.setenv("LATENTPRINT_OPS", "reference")
     assert torch.equal(convolve3x3(x, weight), library(x, weight))
+
+
+def test_small_images_take_winograd_s_way_where_filters_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "FEWEST_PIXELS", 25)
+    x, weight = inputs(torch.float32)  # 24 pixels
+    assert torch.equal(convolve3x3(x, weight), library(x, weight))
+    assert torch.equal(convolve3x3(x, weight.clone().requires_grad_()), library(x, weight))
+    assert not torch.equal(convolve3x3(x, weight, keep=Kept().of), library(x, weight))
+    monkeypatch.setattr(convolution, "FEWEST_PIXELS_KEPT", 25)
+    assert torch.equal(convolve3x3(x, weight, keep=Kept().of), library(x, weight))
+
+
+def test_a_layer_in_training_keeps_no_filters() -> None:
+    layer = SynthesisLayer(128, 128, w_dim=8, resolution=8, up=False, clamp=None)
+    x, w = numbers(1, 128, 8, 8, dtype=torch.bfloat16), numbers(1, 8)
+    with_gradient = layer(x, w, None)
+    with torch.no_grad():
+        assert torch.equal(layer(x, w, None), with_gradient)
+    assert not layer.kept.made
+    layer.requires_grad_(False)(x, w, None)
+    assert "tiles" in layer.kept.made and not deepcopy(layer).kept.made
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "bias"),
+    [
+        ((1, 256, 4, 4), (128, 128, 3, 3), None),
+        ((1, 128, 4, 4), (128, 256, 3, 3), None),
+        ((1, 128, 4, 4), (128, 128, 3, 3), 64),
+        ((1, 128, 4, 4), (128, 128, 3, 3), 1),
+    ],
+)
+@pytest.mark.parametrize("trained", [False, True])
+def test_what_does_not_fit_together_is_refused_by_the_library(
+    x: tuple[int, ...], weight: tuple[int, ...], bias: int | None, trained: bool
+) -> None:
+    b = None if bias is None else numbers(bias)
+    with pytest.raises(RuntimeError, match="expected"):
+        convolve3x3(numbers(*x), numbers(*weight).requires_grad_(trained), b)
+
+
+def test_other_dtypes_beside_it_are_refused_by_the_library() -> None:
+    x, weight = inputs(torch.bfloat16)
+    for other in ((weight.float(), None), (weight, numbers(144))):
+        with pytest.raises(RuntimeError, match="type"):
+            convolve3x3(x, *other)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_caller_s_surroundings_change_nothing(trained: bool) -> None:
+    x, weight = inputs(torch.float32)
+    weight.requires_grad_(trained)
+
+    def results() -> tuple[Tensor, ...]:
+        leaf = x.detach().requires_grad_()
+        y = convolve3x3(leaf, weight)
+        return y, *torch.autograd.grad(y.square().sum(), [leaf, *([weight] if trained else [])])
+
+    expected = results()
+    with torch.device("meta"):
+        elsewhere = results()
+    torch.set_default_dtype(torch.float64)
+    try:
+        otherwise = results()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for found in (elsewhere, otherwise):
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_autocast_has_its_way(trained: bool) -> None:
+    x, weight = inputs(torch.float32)
+    weight.requires_grad_(trained)
+    x.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = convolve3x3(x, weight)
+        assert torch.equal(y, library(x, weight)) and y.dtype == torch.bfloat16
+        plain = convolve3x3(x.bfloat16(), weight.bfloat16())
+        torch.autograd.grad(plain.float().sum(), x)
+    y = convolve3x3(x, weight)
+    with torch.autocast("cpu", torch.bfloat16):  # around the way back alone
+        assert torch.autograd.grad(y.sum(), x)[0].dtype == torch.float32
+
+
+def test_images_without_memory_are_the_library_s() -> None:
+    x, weight = inputs(torch.float32)
+    assert convolve3x3(x.to("meta"), weight.to("meta")).shape == (2, 144, 6, 4)
+
+
+def test_negative_views_keep_their_sign() -> None:
+    x, weight = inputs(torch.float32)
+    torch.testing.assert_close(convolve3x3(torch._neg_view(x), weight), library(-x, weight))
 
 
 def test_an_empty_batch() -> None:

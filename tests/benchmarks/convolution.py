@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cuda_ops import convolve3x3
+from cuda_ops.convolution import FEWEST_PIXELS
 from generator.allocation import keep_freed_memory
 from generator.layers import Kept
 from tests.benchmarks.measuring import DTYPES, machine
@@ -23,7 +24,6 @@ from tests.benchmarks.operators import fastest
 
 BATCH = 8
 SHAPES = ((128, 128), (128, 32), (256, 64), (256, 16), (512, 32), (512, 16), (512, 8))  # channels, side
-TRAINED = 16  # the smallest side at which trained filters take Winograd's way
 Convolve = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -63,7 +63,7 @@ def row(channels: int, side: int, precision: str) -> list[str]:
 
     times = fastest([lambda: searched(frozen, x, weight), lambda: searched(library, x, weight)])
     cells = [f"{1e3 * t:.1f}" for t in times] + [f"{times[1] / times[0]:.2f}"]
-    if side >= TRAINED:
+    if side**2 >= FEWEST_PIXELS:
         times = fastest([lambda: trained(convolve3x3, x, weight), lambda: trained(library, x, weight)])
         cells += [f"{1e3 * t:.1f}" for t in times] + [f"{times[1] / times[0]:.2f}"]
     else:

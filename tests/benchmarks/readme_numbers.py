@@ -122,17 +122,7 @@ def main(folder: Path) -> None:
     text = replace_block(text, "demo", demo_table(json.loads((folder / "demo/report.json").read_text())))
     text = replace_block(text, "separation", separation_table(studies))
     text = replace_block(text, "models", model_table(metrics))
-    for name in (
-        "operators",
-        "convolution",
-        "compiled",
-        "early-stops",
-        "trade-off",
-        "methods",
-        "methods-jpeg",
-        "alex",
-        "alex-jpeg",
-    ):
+    for name in TABLES:
         text = replace_block(text, name, (folder / f"{name}.md").read_text(encoding="utf-8").strip())
     write_atomically(readme, text.encode())
     print(f"{readme} (truths: {HERE / 'truth.json'})")
