@@ -4,6 +4,7 @@ golden-ada-16.safetensors was made by stylegan2-ada-pytorch: a small network's t
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cuda_ops import setup_filter, upfirdn2d
+from cuda_ops import convolve3x3, setup_filter, upfirdn2d
 from generator.discriminator import Discriminator, minibatch_stddev
 from generator.layers import convolve_transposed
 from generator.networks import CONFIG_E, CONFIG_F, Generator, GeneratorConfig, build_discriminator, mix_styles
@@ -163,7 +164,8 @@ def test_layer_is_the_per_sample_modulated_convolution(up, clamp):
     torch.testing.assert_close(layer(x, w, noise), expected, rtol=0, atol=1e-6 if up else 1e-12)
 
 
-def test_frozen_convolutions_keep_no_input_and_have_the_same_gradients() -> None:
+@pytest.mark.parametrize("convolve", [convolve3x3, convolve_transposed])
+def test_frozen_convolutions_keep_no_input_and_have_the_same_gradients(convolve: Callable[..., Tensor]) -> None:
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, 5, 6, generator=rng, dtype=torch.float64, requires_grad=True)
     frozen = torch.randn(4, 3, 3, 3, generator=rng, dtype=torch.float64)
@@ -174,14 +176,14 @@ def test_frozen_convolutions_keep_no_input_and_have_the_same_gradients() -> None
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        ours = convolve_transposed(x, frozen)
-    theirs = convolve_transposed(x, frozen.clone().requires_grad_())  # trained weights take the library's way
+        ours = convolve(x, frozen)
+    theirs = convolve(x, frozen.clone().requires_grad_())  # trained weights take the library's way
     assert kept == [frozen.shape]
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
     toward = torch.randn(ours.shape, generator=rng, dtype=torch.float64)
     ours, theirs = (torch.autograd.grad(y, x, toward)[0] for y in (ours, theirs))
     torch.testing.assert_close(ours, theirs)
-    assert torch.autograd.gradgradcheck(lambda x: convolve_transposed(x, frozen), x)
+    assert torch.autograd.gradgradcheck(lambda x: convolve(x, frozen), x)
 
 
 def test_an_image_does_not_depend_on_its_batch_mates():
